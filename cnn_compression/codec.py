@@ -2,16 +2,18 @@
 
 import functools
 import hashlib
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from cnn_compression import container, container_ops, jpeg
+from cnn_compression import container, container_ops, jpeg, targets
 from cnn_compression.container import PayloadError
-from cnn_compression.models.com_rec import ComRec
+from cnn_compression.metrics import bpp, psnr
+from cnn_compression.model_files import MODEL_FILE, find_model, load_model
+from cnn_compression.models.multi_scale import as_multi_scale
 from cnn_compression.ops import luma, to_uint8, to_unit
+from cnn_compression.refine import EFFORT_STEPS, refine
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -19,72 +21,27 @@ if keras.backend.backend() != "tensorflow":
         f"Received: {keras.backend.backend()}"
     )
 
-# The model that an exported folder carries beside its SavedModel, to load and to fine-tune.
-MODEL_FILE = Path("assets.extra", "model.keras")
+_IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
+
+
+class TargetError(ValueError):
+    """No quality meets a target of size or PSNR."""
 
 
 def fingerprint(model):
-    """16 hexadecimal digits that name a decoder: SHA-256 over what RecCNN computes with.
+    """16 hexadecimal digits that name a decoder: SHA-256 over what its RecCNNs compute with.
 
-    Two models with the same RecCNN read each other's payloads, whatever their ComCNN.
+    Two models with the same RecCNNs read each other's payloads, whatever their ComCNNs and
+    whichever quality takes which scale.
     """
-    digest = hashlib.sha256(f"{type(model.rec).__name__} {model.scale}".encode())
-    for variable in model.rec.variables:
-        value = np.asarray(variable.value, np.float32)
-        digest.update(str(value.shape).encode())
-        digest.update(value.astype("<f4").tobytes())
+    digest = hashlib.sha256()
+    for pair in as_multi_scale(model).pairs:
+        digest.update(f"{type(pair.rec).__name__} {pair.scale}".encode())
+        for variable in pair.rec.variables:
+            value = np.asarray(variable.value, np.float32)
+            digest.update(str(value.shape).encode())
+            digest.update(value.astype("<f4").tobytes())
     return digest.hexdigest()[:16]
-
-
-def model_folders():
-    """Where named models are looked for: with the package, in a checkout or a wheel; then here."""
-    package = Path(__file__).resolve().parent
-    return [package.parent / "saved_models", package / "saved_models", Path("saved_models")]
-
-
-def find_model(name_or_path):
-    """The `.keras` file of a model.
-
-    Args:
-        name_or_path: a name in `saved_models/`, of which the newest version is taken; the folder of
-            an exported model, of one of its versions, or of a training run; or a `.keras` file.
-
-    Returns:
-        `Path`, absolute.
-
-    Raises:
-        ValueError: where no model is found; names the known ones.
-    """
-    for place in [Path(name_or_path), *(folder / name_or_path for folder in model_folders())]:
-        versions = [version for version in place.glob("*") if version.name.isdigit()]
-        newest_first = sorted(versions, key=lambda version: -int(version.name))
-        folders = [place, *newest_first]
-        files = [place, place / MODEL_FILE.name, *(folder / MODEL_FILE for folder in folders)]
-        for file in files:
-            if file.suffix == ".keras" and file.is_file():
-                return file.resolve()
-    installed = [file for home in model_folders() for file in home.glob(f"*/*/{MODEL_FILE}")]
-    found = {file.parents[2].name for file in installed}
-    raise ValueError(
-        f"expected a model: one of {', '.join(sorted(found)) or 'none installed'}, the folder of "
-        f"an exported one or of a training run, or a .keras file. Received: {str(name_or_path)!r}"
-    )
-
-
-def load_model(name_or_path):
-    """Reads a `ComRec` from where `find_model` finds it.
-
-    Raises:
-        ValueError: where there is no model, or what is there cannot be read.
-    """
-    file = find_model(name_or_path)
-    try:
-        model = keras.saving.load_model(file, compile=False)
-    except Exception as error:  # of a damaged archive Keras raises whatever its parts raise
-        raise ValueError(f"{str(file)!r} cannot be read as a Keras model: {error}") from error
-    if not isinstance(model, ComRec):
-        raise ValueError(f"expected a ComRec in {str(file)!r}. Received: {type(model).__name__}")
-    return model
 
 
 def load(name_or_path="default"):
@@ -113,40 +70,134 @@ class Codec:
     """A model with JPEG between its networks.
 
     Args:
-        model: `ComRec`.
+        model: `MultiScale`, or a `ComRec`, which then serves all qualities.
         name: what to call it.
 
     Attributes:
-        model, name: as given.
+        model: `MultiScale`.
+        name: as given.
         fingerprint: 16 hexadecimal digits that payloads carry; see `fingerprint`.
     """
 
-    def __init__(self, model: ComRec, name="codec"):
-        self.model, self.name = model, name
-        self.fingerprint = fingerprint(model)
+    def __init__(self, model, name="codec"):
+        self.model, self.name = as_multi_scale(model), name
+        self.fingerprint = fingerprint(self.model)
+        self._functions = {}
 
-    def encode(self, image, quality=50):
+    def encode(self, image, quality=50, effort=0):
         """Compresses an image or a batch of images of one size.
 
         Args:
             image: uint8 `[H, W, C]` or `[N, H, W, C]`, C = 1 or 3; an array, or a tensor in eager
                 or in graph mode.
             quality: int in 1..100, or int32 `[N]` for a batch.
+            effort: int, 0..3: above 0, encoder time is spent for bytes; see `refine`.
 
         Returns:
             The payload: `bytes` for an array, a string scalar for a tensor; for a batch a list of
             `bytes`, or a string tensor `[N]`.
 
         Raises:
-            ValueError: for another shape, dtype or quality (in graph mode, where the values are
-                known only later, `tf.errors.InvalidArgumentError`).
+            ValueError: for another shape, dtype, quality or effort (in graph mode, where the values
+                are known only later, `tf.errors.InvalidArgumentError`).
         """
         images, single = self._as_batch(image)
         quality = self._as_qualities(quality, images)
-        payloads = self.encode_batch(images, quality)
+        payloads = self.encoder(effort)(images, quality)
         if isinstance(image, tf.Tensor):
             return payloads[0] if single else payloads
         return payloads[0].numpy() if single else payloads.numpy().tolist()
+
+    def encode_to(self, image, *, target_bytes=None, target_bpp=None, target_psnr=None, effort=0):
+        """Compresses an image to a size or to a PSNR: exactly one target is given.
+
+        Args:
+            image: uint8 `[H, W, C]`, C = 1 or 3; an array or an eager tensor.
+            target_bytes: int: the payload of the highest quality with no more bytes is taken.
+            target_bpp: float: the same, in bits a pixel of the image.
+            target_psnr: float, dB: the payload of the lowest quality that reaches it is taken.
+            effort: as for `encode`, at each quality that is tried.
+
+        Returns:
+            The payload: `bytes` for an array, a string scalar for a tensor.
+
+        Raises:
+            TargetError: where even the lowest quality takes more bytes, or even the highest does
+                not reach the PSNR.
+            ValueError: for another shape or dtype, or not exactly one target.
+        """
+        values = {"bytes": target_bytes, "bpp": target_bpp, "psnr": target_psnr}
+        given = {name: value for name, value in values.items() if value is not None}
+        if len(given) != 1 or not 0 < min(given.values()) < float("inf"):
+            raise ValueError(f"expected one target above 0. Received: {given or 'none'}")
+        images, single = self._as_batch(image)
+        if not single:
+            raise ValueError(f"expected one image [H, W, C]. Received: {tuple(images.shape)}")
+        height, width = images.shape[1:3]
+        if target_psnr is not None:
+            payload, quality = self.psnr_encoder(effort)(images[0], target_psnr)
+        else:
+            limit = target_bytes if target_bpp is None else target_bpp * height * width / 8
+            payload, quality = self.size_encoder(effort)(images[0], int(min(limit, 2**31 - 1)))
+        if quality == 0:
+            raise TargetError(self._out_of_reach(image, effort, *given.popitem()))
+        return payload if isinstance(image, tf.Tensor) else payload.numpy()
+
+    def _out_of_reach(self, image, effort, name, target):
+        """Why a target cannot be met, with what comes nearest to it."""
+        quality = targets.HIGHEST if name == "psnr" else targets.LOWEST
+        payload = self.encode(np.asarray(image), quality, effort)
+        if name == "psnr":
+            best = float(psnr(image, self.decode(payload)))
+            return f"even quality {quality} reaches {best:.2f} dB only. Target: {target:g} dB"
+        size = f"{len(payload)} bytes"
+        if name == "bpp":
+            size += f", {bpp(len(payload), *image.shape[:2]):.4f} bpp"
+        return f"even quality {quality} takes {size}. Target: {target:g} {name}"
+
+    def size_encoder(self, effort=0):
+        """`tf.function`: the payload of the highest quality that is no larger than a limit.
+
+        uint8 `[H, W, C]` and int32 scalar, bytes, to payload string scalar and its quality int32
+        scalar: "" and 0 where even the lowest quality takes more.
+        """
+
+        def encode_to_size(image, max_bytes):
+            return targets.highest_that_fits(
+                functools.partial(self._encode_one, image, effort),
+                lambda payload: tf.strings.length(payload) <= max_bytes,
+            )
+
+        signature = [_IMAGE, tf.TensorSpec((), tf.int32)]
+        return self._kept("size", effort, encode_to_size, signature)
+
+    def psnr_encoder(self, effort=0):
+        """`tf.function`: the payload of the lowest quality that restores to at least a PSNR.
+
+        uint8 `[H, W, C]` and float32 scalar, dB, to payload string scalar and its quality int32
+        scalar: "" and 0 where even the highest quality does not reach it.
+        """
+
+        def encode_to_psnr(image, target):
+            return targets.lowest_that_reaches(
+                functools.partial(self._encode_one, image, effort),
+                lambda payload: psnr(image, self.decode_one(payload)) >= target,
+            )
+
+        signature = [_IMAGE, tf.TensorSpec((), tf.float32)]
+        return self._kept("psnr", effort, encode_to_psnr, signature)
+
+    def _encode_one(self, image, effort, quality):
+        return self.encoder(effort)(image[None], quality[None])[0]
+
+    def _kept(self, name, effort, function, signature):
+        """`function` as the `tf.function` of this name and effort, made once."""
+        if effort not in range(len(EFFORT_STEPS)):
+            most = len(EFFORT_STEPS) - 1
+            raise ValueError(f"effort must be an integer in 0..{most}. Received: {effort!r}")
+        if (name, effort) not in self._functions:
+            self._functions[name, effort] = tf.function(function, signature)
+        return self._functions[name, effort]
 
     def decode(self, payload):
         """Restores an image, or a batch of images of one size.
@@ -188,50 +239,65 @@ class Codec:
         if len(sizes) > 1:
             raise ValueError(f"expected images of one size in a batch. Received: {sorted(sizes)}")
 
-    @functools.cached_property
-    def encode_batch(self):
+    def encoder(self, effort=0):
         """`tf.function`: uint8 `[N, H, W, C]`, int32 `[N]` of 1..100 to payloads string `[N]`."""
 
         def encode_batch(images, quality):
-            shape = tf.shape(images)
-            tf.debugging.assert_equal(
-                shape[0], tf.shape(quality)[0], "expected a quality for each image"
+            one_each = tf.debugging.assert_equal(
+                tf.shape(images)[0], tf.shape(quality)[0], "expected a quality for each image"
             )
-            compact = self._compact(images, quality)
-
-            def pack(item):
-                data = jpeg.encode(*item)
-                size = tf.unstack(shape[1:])
-                return container_ops.pack(
-                    data, self.fingerprint, *size, self.model.scale, quality=item[1]
+            in_range = tf.debugging.assert_equal(
+                tf.clip_by_value(quality, 1, 100), quality, "quality must be in 1..100"
+            )
+            with tf.control_dependencies([one_each, in_range]):
+                quality = tf.identity(quality)
+            pair_of_image = tf.gather(self.model.pair_of_quality, quality - 1)
+            jpeg_quality = tf.gather(self.model.jpeg_quality, quality - 1)
+            positions, payloads = [], []
+            for number, pair in enumerate(self.model.pairs):
+                mine = tf.where(tf.equal(pair_of_image, number))[:, 0]
+                encode = functools.partial(
+                    self._encode_all,
+                    pair,
+                    tf.gather(images, mine),
+                    tf.gather(jpeg_quality, mine),
+                    EFFORT_STEPS[effort],
                 )
-
-            return tf.map_fn(pack, (compact, quality), fn_output_signature=tf.string)
+                positions.append(tf.cast(mine, tf.int32))
+                none = functools.partial(tf.zeros, [0], tf.string)
+                payloads.append(tf.cond(tf.size(mine) > 0, encode, none))
+            return tf.dynamic_stitch(positions, payloads)
 
         images = tf.TensorSpec((None, None, None, None), tf.uint8)
-        return tf.function(encode_batch, [images, tf.TensorSpec((None,), tf.int32)])
+        return self._kept("batch", effort, encode_batch, [images, tf.TensorSpec((None,), tf.int32)])
 
     @functools.cached_property
     def decode_one(self):
         """`tf.function`: payload string scalar to uint8 `[H, W, C]`; a bad one raises."""
 
         def decode_one(payload):
-            status = container_ops.verify(payload, self.fingerprint)
+            status = container_ops.verify(payload, self.fingerprint, self.model.scales)
             message = tf.strings.join(["bad payload: ", status])
             with tf.control_dependencies([tf.debugging.Assert(tf.equal(status, ""), [message])]):
                 payload = tf.identity(payload)
             header = container_ops.unpack(payload)
             compact_hat = jpeg.decode(payload)[None]
-            return self._restore(compact_hat, header)[0]
+            restored = [
+                (
+                    tf.equal(header["scale"], pair.scale),
+                    functools.partial(self._restore, pair, compact_hat, header),
+                )
+                for pair in self.model.pairs
+            ]
+            return tf.case(restored)[0]
 
         return tf.function(decode_one, [tf.TensorSpec((), tf.string)])
 
     @functools.cached_property
     def decode_batch(self):
         """`tf.function`: payloads string `[N]` of images of one size to uint8 `[N, H, W, C]`."""
-        image = tf.TensorSpec((None, None, None), tf.uint8)
         return tf.function(
-            lambda payloads: tf.map_fn(self.decode_one, payloads, fn_output_signature=image),
+            lambda payloads: tf.map_fn(self.decode_one, payloads, fn_output_signature=_IMAGE),
             [tf.TensorSpec((None,), tf.string)],
         )
 
@@ -239,22 +305,39 @@ class Codec:
     def _statuses(self):
         return tf.function(
             lambda payloads: tf.map_fn(
-                lambda payload: container_ops.verify(payload, self.fingerprint), payloads
+                lambda payload: container_ops.verify(payload, self.fingerprint, self.model.scales),
+                payloads,
             ),
             [tf.TensorSpec((None,), tf.string)],
         )
 
-    def _compact(self, images, quality):
-        """uint8 `[N, H, W, C]` to compact uint8, with as many channels as the images."""
+    def _encode_all(self, pair, images, jpeg_quality, steps):
+        """Payloads of images that all go through one pair, refined by so many steps."""
+        height, width, channels = tf.unstack(tf.shape(images)[1:])
         x, grey = self._to_model(images)
-        compact = self.model.compact(to_unit(x), quality)
-        return to_uint8(tf.cond(grey, lambda: self._to_luma(compact), lambda: compact))
+        compact = pair.compact(to_unit(x), jpeg_quality)
+        if steps:
+            compact = refine(pair, to_unit(x), compact, jpeg_quality, grey, steps)
+        compact = to_uint8(tf.cond(grey, lambda: self._to_luma(compact), lambda: compact))
 
-    def _restore(self, compact_hat, header):
+        def pack(item):
+            return container_ops.pack(
+                jpeg.encode(*item, pair.chroma),
+                self.fingerprint,
+                height,
+                width,
+                channels,
+                pair.scale,
+                quality=item[1],
+            )
+
+        return tf.map_fn(pack, (compact, jpeg_quality), fn_output_signature=tf.string)
+
+    def _restore(self, pair, compact_hat, header):
         """Decoded uint8 `[1, h, w, C]` to image_hat uint8 `[1, H, W, C]`."""
         x, grey = self._to_model(compact_hat)
         quality = header["quality"][None]
-        image_hat = self.model.restore(to_unit(x), quality, header["height"], header["width"])
+        image_hat = pair.restore(to_unit(x), quality, header["height"], header["width"])
         return to_uint8(tf.cond(grey, lambda: self._to_luma(image_hat), lambda: image_hat))
 
     def _to_model(self, images):

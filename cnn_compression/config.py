@@ -19,6 +19,10 @@ class TrainConfig:
     data: tuple[str, ...] = _option((), "Folders (or files) of training images.")
     output: str = _option("", "Folder for checkpoints, logs and the trained model.")
     preset: str = _option("fast", "Networks.", choices=("fast", "paper"))
+    scale: int = _option(
+        2, "Image pixels per compact pixel along each side: 2, or 1 (fast).", choices=(1, 2)
+    )
+    chroma: str = _option("4:2:0", "Of the compact image.", choices=("4:2:0", "4:4:4"))
     channels: int = _option(
         3, "3 for colour (and grey) images, 1 for grey ones alone.", choices=(1, 3)
     )
@@ -35,10 +39,15 @@ class TrainConfig:
     grey_fraction: float = _option(0.05, "Share of crops that are turned grey.", range=(0, 1))
     min_quality: int = _option(5, "Lowest quality trained.")
     max_quality: int = _option(95, "Highest quality trained.")
-    rate_weight: float = _at_least(8.0, "joint: lambda over the mean luma step.", least=0)
+    rate_weight: float = _at_least(
+        8.0, "joint: lambda over the mean luma step, at JPEG quality 50.", least=0
+    )
+    rate_power: float = _option(1.0, "joint: power of the step that lambda follows.")
+    loss_power: float = _option(0.5, "Power of the step that losses are divided by.")
     preview_psnr: float = _at_least(
         25.0, "joint: dB that the compact image must keep to a plain downscale.", least=0
     )
+    optimizer: str = _option("adam", "Optimiser.", choices=("adam", "muon"))
     learning_rate: float = _at_least(5e-4, "Peak of the cosine schedule.", least=0)
     warmup_steps: int = _at_least(500, "Steps of linear warm-up.", least=0)
     clip_norm: float = _at_least(1.0, "Largest global norm of the gradient.", least=0)

@@ -81,12 +81,13 @@ def unpack(payload):
     }
 
 
-def verify(payload, fingerprint):
+def verify(payload, fingerprint, scales):
     """What is wrong with a payload, before any of it is decoded.
 
     Args:
         payload: string scalar, any bytes.
         fingerprint: 16 hexadecimal digits, the decoder's.
+        scales: list of int, those that the decoder knows.
 
     Returns:
         string scalar, empty where magic, version, checksum, model and sizes are in order.
@@ -133,6 +134,10 @@ def verify(payload, fingerprint):
                 said("damaged: its quality is not in 1..100"),
             ),
             (
+                lambda: tf.reduce_any(unpack(payload)["scale"] == tf.constant(scales)),
+                said("damaged: its scale is none of ", " or ".join(map(str, scales))),
+            ),
+            (
                 lambda: tf.reduce_all(
                     tf.equal(_compact_shape(payload), tf.io.extract_jpeg_shape(payload))
                 ),
@@ -153,8 +158,7 @@ def _first_failure(checks):
 def _compact_shape(payload):
     """Height, width and channels that the JPEG must have for the image that the header names."""
     header = unpack(payload)
-    scale = tf.maximum(header["scale"], 1)
-    sides = [-(-header[side] // scale) for side in ("height", "width")]
+    sides = [-(-header[side] // header["scale"]) for side in ("height", "width")]
     return tf.stack([*sides, header["channels"]])
 
 

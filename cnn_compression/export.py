@@ -2,13 +2,17 @@
 
     signature       inputs                                        outputs
     encode          image_bytes string[N], quality int32[N]       payload_bytes string[N]
+    encode_to_size  image_bytes string[N], max_bytes int32[N]     payload_bytes string[N],
+                                                                  quality int32[N]
     decode          payload_bytes string[N]                       image_bytes string[N], PNG
     encode_pixels   pixels uint8[N, H, W, C], quality int32[N]    payload_bytes string[N]
     decode_pixels   payload_bytes string[N]                       pixels uint8[N, H, W, C]
 
-`image_bytes` going in are JPEG, PNG, BMP or GIF, of different sizes in one batch where wanted;
-`pixels` of one batch share a size. Stock ops only: nothing of this package, nor Python, is needed
-to run them. The names of bytes end in `_bytes`, so that TensorFlow Serving's REST sends base64.
+`encode_to_size` takes the highest quality whose payload is no larger than `max_bytes`; an image
+that does not fit at any quality gets an empty payload and quality 0. `image_bytes` going in are
+JPEG, PNG, BMP or GIF, of different sizes in one batch where wanted; `pixels` of one batch share a
+size. Stock ops only: nothing of this package, nor Python, is needed to run them. The names of bytes
+end in `_bytes`, so that TensorFlow Serving's REST sends base64.
 """
 
 import contextlib
@@ -20,15 +24,17 @@ from pathlib import Path
 import tensorflow as tf
 
 from cnn_compression import images
-from cnn_compression.codec import MODEL_FILE, load
+from cnn_compression.codec import Codec, load
+from cnn_compression.model_files import MODEL_FILE
+from cnn_compression.models.multi_scale import MultiScale
 
 _STRINGS = tf.TensorSpec((None,), tf.string)
 _PIXELS = tf.TensorSpec((None, None, None, None), tf.uint8)
-_QUALITIES = tf.TensorSpec((None,), tf.int32)
+_INTEGERS = tf.TensorSpec((None,), tf.int32)
 
 
 def signatures(codec):
-    """The four functions of a codec.
+    """The functions of a codec.
 
     Args:
         codec: `Codec`.
@@ -39,7 +45,7 @@ def signatures(codec):
 
     def encode_one(item):
         image = images.decode(item[0], stock=True)
-        return codec.encode_batch(image[None], item[1][None])[0]
+        return codec.encoder()(image[None], item[1][None])[0]
 
     def decode_one(payload):
         return images.encode_png(codec.decode_one(payload))
@@ -53,45 +59,63 @@ def signatures(codec):
         )
         return {"payload_bytes": each(encode_one, (image_bytes, quality))}
 
+    def encode_one_to_size(item):
+        return codec.size_encoder()(images.decode(item[0], stock=True), item[1])
+
+    def encode_to_size(image_bytes, max_bytes):
+        tf.debugging.assert_equal(
+            tf.shape(image_bytes), tf.shape(max_bytes), "expected a limit for each image"
+        )
+        payloads, qualities = tf.map_fn(
+            encode_one_to_size,
+            (image_bytes, max_bytes),
+            fn_output_signature=(tf.string, tf.int32),
+        )
+        return {"payload_bytes": payloads, "quality": qualities}
+
     def decode(payload_bytes):
         return {"image_bytes": each(decode_one, payload_bytes)}
 
     def encode_pixels(pixels, quality):
-        return {"payload_bytes": codec.encode_batch(pixels, quality)}
+        return {"payload_bytes": codec.encoder()(pixels, quality)}
 
     def decode_pixels(payload_bytes):
         return {"pixels": codec.decode_batch(payload_bytes)}
 
     trace = functools.partial(tf.function, autograph=False)
     return {
-        "encode": trace(encode, [_STRINGS, _QUALITIES]),
+        "encode": trace(encode, [_STRINGS, _INTEGERS]),
+        "encode_to_size": trace(encode_to_size, [_STRINGS, _INTEGERS]),
         "decode": trace(decode, [_STRINGS]),
-        "encode_pixels": trace(encode_pixels, [_PIXELS, _QUALITIES]),
+        "encode_pixels": trace(encode_pixels, [_PIXELS, _INTEGERS]),
         "decode_pixels": trace(decode_pixels, [_STRINGS]),
     }
 
 
-def export(model, name="", output="saved_models", version=0):
+def export(models, name="", output="saved_models", version=0, ranges=None):
     """Writes `<output>/<name>/<version>/`, whole or not at all.
 
     The folder is a SavedModel with `signatures`, and carries the Keras model in `assets.extra/`,
     which `cnn_compression.load` reads and training can start from.
 
     Args:
-        model: as for `codec.find_model`: the output folder of a training run, say.
+        models: one or several as for `model_files.find_model`: the output folder of a training run,
+            say. Several are joined to one codec, the largest scale first.
         name: what the codec is called, letters, digits, `_`, `-` and `.`; by default what the
-            folder of the model is called.
+            folder of the last model is called.
         output: folder of models, as `tensorflow_model_server --model_base_path` is told `<output>/
             <name>`.
         version: integer from 1; 0 takes the next one that is free.
+        ranges: which qualities each of several models serves; see `MultiScale`.
 
     Returns:
         `Path` of the version's folder.
 
     Raises:
-        ValueError: where the model is none, the name is no name, or the version is taken.
+        ValueError: where a model is none or they do not go together, the name is no name, or the
+            version is taken.
     """
-    codec = load(model)
+    codec = _joined(models, ranges)
     name = name or codec.name
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"name must be letters, digits, '_', '-' and '.'. Received: {name!r}")
@@ -111,6 +135,16 @@ def export(model, name="", output="saved_models", version=0):
         with contextlib.suppress(OSError):
             folder.rmdir()  # only where it is empty
     return folder / str(version)
+
+
+def _joined(models, ranges):
+    """One `Codec` of one or several models."""
+    models = [models] if isinstance(models, (str, Path)) else list(models)
+    codecs = [load(model) for model in models]
+    if len(codecs) == 1 and ranges is None:
+        return codecs[0]
+    pairs = [pair for codec in codecs for pair in codec.model.pairs]
+    return Codec(MultiScale(pairs, ranges), codecs[-1].name)
 
 
 def _write(codec, folder):

@@ -1,10 +1,11 @@
 """JPEG's differentiable twin: what the codec of `jpeg.py` does to an image, in `keras.ops`.
 
 The steps and tables are those of ITU-T T.81 (JPEG) and JFIF 1.02 as libjpeg takes them: full-range
-YCbCr, chroma 4:2:0 by 2x2 means, 8x8 DCT, the tables of T.81 Annex K scaled by quality, rounding,
-and back with "fancy" (triangle) chroma upsampling. Wherever libjpeg keeps integers the twin rounds
-straight through, and where libjpeg clips it clips, so that no gradient passes outside the range.
-The bits are estimated from the coefficients before rounding: their gradient draws small ones to 0.
+YCbCr, chroma 4:2:0 by 2x2 means (or 4:4:4), 8x8 DCT, the tables of T.81 Annex K scaled by quality,
+rounding, and back with "fancy" (triangle) chroma upsampling. Wherever libjpeg keeps integers the
+twin rounds straight through, and where libjpeg clips it clips, so that no gradient passes outside
+the range. The bits are estimated from the coefficients before rounding: their gradient draws small
+ones to 0.
 """
 
 import numpy as np
@@ -49,6 +50,10 @@ CHROMA_TABLE = np.array(
 )
 
 
+# Luma samples per chroma sample along each side.
+CHROMA_FACTORS = {"4:2:0": 2, "4:4:4": 1}
+
+
 def quantisation_steps(quality, table=LUMA_TABLE):
     """libjpeg's quantisation table at a quality (`jpeg_set_quality`, baseline).
 
@@ -63,6 +68,10 @@ def quantisation_steps(quality, table=LUMA_TABLE):
     percent = ops.where(quality < 50, ops.floor(5000.0 / quality), 200.0 - 2.0 * quality)
     steps = ops.floor((table.reshape(1, 64) * percent[:, None] + 50.0) / 100.0)
     return ops.clip(steps, 1.0, 255.0)
+
+
+# Rounded: of quality 50, whose table is T.81's own.
+STEP_OF_QUALITY_50 = 58.0
 
 
 def mean_luma_step(quality):
@@ -112,13 +121,29 @@ def _round_alternately(x, biases):
     return straight_through_round(x, biases[0] + (biases[1] - biases[0]) * odd)
 
 
-def jpeg_twin(compact, quality, grey=None):
+def _halve_chroma(plane, height):
+    """2x2 means `[N, H/2, W/2, 1]` as libjpeg takes them, padded to whole blocks.
+
+    It repeats the last row after the means, the last column before them.
+    """
+    plane = _round_alternately(downsample(plane, 2), _DOWN_BIAS)
+    return pad_to_multiple(crop(plane, -(-height // 2), None), 8)
+
+
+def _double_chroma(plane_hat, height, width):
+    """`[N, H, W, 1]` from half the size, of whose last blocks the padding stays outside."""
+    plane_hat = crop(plane_hat, -(-height // 2), -(-width // 2))
+    return _round_alternately(upsample_triangle(plane_hat), _UP_BIAS)
+
+
+def jpeg_twin(compact, quality, grey=None, chroma="4:2:0"):
     """Codes and decodes images as `jpeg.encode` and `jpeg.decode` would, differentiably.
 
     Args:
         compact: float32 `[N, H, W, C]` in [0, 1] (what lies outside is clipped), C = 1 or 3.
         quality: int `[N]`, 1..100.
         grey: optional bool `[N]`, for C = 3: true where the codec carries luma alone.
+        chroma: `4:2:0`, or `4:4:4` for chroma at full size.
 
     Returns:
         compact_hat: float32 `[N, H, W, C]` in [0, 1]: the real decoded pixels, but for a few in ten
@@ -133,22 +158,22 @@ def jpeg_twin(compact, quality, grey=None):
         luma_hat, bits = _code_plane(padded, quantisation_steps(quality))
         return crop(luma_hat, height, width) / 255.0, bits + _HEADER_BITS[1]
 
-    ycc = straight_through_round(rgb_to_ycc(pad_to_multiple(levels, 16)), _YCC_BIAS)
+    factor = CHROMA_FACTORS[chroma]
+    ycc = straight_through_round(rgb_to_ycc(pad_to_multiple(levels, 8 * factor)), _YCC_BIAS)
     luma_hat, bits = _code_plane(ycc[..., :1], quantisation_steps(quality))
     chroma_steps = quantisation_steps(quality, CHROMA_TABLE)
     colourful = 1.0 - ops.cast(grey, "float32") if grey is not None else ops.ones_like(bits)
     bits = bits + _HEADER_BITS[1] + colourful * (_HEADER_BITS[3] - _HEADER_BITS[1])
     planes = [crop(luma_hat, height, width)]
     for channel in (1, 2):
-        plane = _round_alternately(downsample(ycc[..., channel : channel + 1], 2), _DOWN_BIAS)
-        # libjpeg repeats the last row after the means, the last column before them.
-        plane = pad_to_multiple(crop(plane, -(-height // 2), None), 8)
+        plane = ycc[..., channel : channel + 1]
+        if factor == 2:
+            plane = _halve_chroma(plane, height)
         plane = 128.0 + (plane - 128.0) * colourful[:, None, None, None]
         plane_hat, plane_bits = _code_plane(plane, chroma_steps)
         bits = bits + plane_bits * colourful
-        # libjpeg upsamples the real samples only: the padding of the last blocks stays outside.
-        plane_hat = crop(plane_hat, -(-height // 2), -(-width // 2))
-        plane_hat = _round_alternately(upsample_triangle(plane_hat), _UP_BIAS)
+        if factor == 2:
+            plane_hat = _double_chroma(plane_hat, height, width)
         planes.append(crop(plane_hat, height, width))
     rgb = straight_through_round(ycc_to_rgb(ops.concatenate(planes, axis=-1)))
     return ops.clip(rgb, 0.0, 255.0) / 255.0, bits

@@ -1,9 +1,18 @@
 """Keras blocks that the models share. All tensors are float and channels last."""
 
 import keras
+import numpy as np
 from keras import ops
 
-from cnn_compression.jpeg_twin import mean_luma_step
+from cnn_compression.jpeg_twin import LUMA_TABLE, mean_luma_step
+from cnn_compression.ops import (
+    block_dct_exact,
+    block_idct_exact,
+    crop,
+    pad_to_multiple,
+    rgb_to_ycc,
+    ycc_to_rgb,
+)
 
 
 def conv(filters, size=3, **kwargs):
@@ -77,3 +86,45 @@ class ResidualBlock(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"filters": self.filters}
+
+
+@keras.saving.register_keras_serializable(package="cnn_compression")
+class Emphasis(keras.layers.Layer):
+    """Gives JPEG's quantisation tables another shape: gains on the DCT of its own 8x8 blocks.
+
+    JPEG's tables are made for the eye and fixed; coefficients that are multiplied by a gain before
+    and divided by it afterwards are quantised by steps that are finer by that gain. Luma has a gain
+    for each of the 64 frequencies, chroma a single one; all follow the quality. They start between
+    the table's own shape and a flat one, and with less contrast, which leaves room to what grows.
+    Blocks at the right and lower edge that are not whole stay as they are.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs | {"dtype": "float32"})
+        start = 0.8 * np.append((LUMA_TABLE.reshape(64) / 12.0) ** 0.25, 1.25)
+        self.log_gains = keras.layers.Dense(
+            65,
+            kernel_initializer="zeros",
+            bias_initializer=keras.initializers.Constant(np.log(start)),
+            dtype="float32",
+            name="log_gains",
+        )
+
+    def build(self, x_shape, embedding_shape):
+        self.log_gains.build(embedding_shape)
+
+    def call(self, x, embedding, inverse=False):
+        """float32 `[N, H, W, C]` in about [0, 1] and `[N, units]` to `[N, H, W, C]`."""
+        height, width, channels = ops.shape(x)[1:]
+        logs = self.log_gains(ops.cast(embedding, "float32"))[:, None, None, :]
+        gains = ops.exp(-logs if inverse else logs)
+        levels = 255.0 * pad_to_multiple(x, 8)
+        planes = rgb_to_ycc(levels) if channels == 3 else levels
+        coefficients = block_dct_exact(planes[..., :1] - 128.0) * gains[..., :64]
+        luma = block_idct_exact(coefficients) + 128.0
+        if channels == 3:
+            chroma = (planes[..., 1:] - 128.0) * gains[..., 64:] + 128.0
+            luma = ycc_to_rgb(ops.concatenate([luma, chroma], axis=-1))
+        changed = crop(luma / 255.0, height, width)
+        whole = [ops.arange(size) < size // 8 * 8 for size in (height, width)]
+        return ops.where(whole[0][None, :, None, None] & whole[1][None, None, :, None], changed, x)

@@ -7,7 +7,7 @@ quality int32 `[N]`, and returns a dict of float32 `[N]`: `loss`; `mse` in squar
 
 from keras import ops
 
-from cnn_compression.jpeg_twin import jpeg_twin, mean_luma_step
+from cnn_compression.jpeg_twin import STEP_OF_QUALITY_50, jpeg_twin, mean_luma_step
 from cnn_compression.ops import downsample, pad_to_multiple, to_unit
 
 
@@ -16,13 +16,13 @@ def mean_squared_error(image, image_hat):
     return ops.mean(ops.square(255.0 * (image - image_hat)), axis=(1, 2, 3))
 
 
-def quality_weight(quality):
+def quality_weight(quality, power=0.5):
     """What evens out the qualities: errors grow about as the square root of the step.
 
     Without it the coarsest qualities, with several times the error, would get most of the
     gradient. The constant brings losses to about 0.2.
     """
-    return 0.001 * ops.power(mean_luma_step(quality) / 58.0, -0.5)
+    return 0.001 * ops.power(mean_luma_step(quality) / STEP_OF_QUALITY_50, -power)
 
 
 def is_grey(image):
@@ -34,31 +34,30 @@ def is_grey(image):
 class JointObjective:
     """Distortion + lambda(quality) x bits a pixel, end to end through JPEG's twin.
 
-    lambda = `rate_weight` x mean luma step: the slope dD/dR of half-size codecs is about 6 times
-    the step over qualities 10..90 (in squared levels over bits a pixel).
+    lambda is the model's own `rate_slope`.
 
     The compact image is what a viewer shows. Left alone, ComCNN takes contrast out of it, which is
     no better than a coarser quality and looks faded; so its squared error to the plain downscale
     counts too, as far as it is more than `preview_psnr` allows.
     """
 
-    def __init__(self, rate_weight, preview_psnr):
-        self.rate_weight = rate_weight
+    def __init__(self, preview_psnr, loss_power=0.5):
+        self.loss_power = loss_power
         self.preview_mse = 255.0**2 / 10.0 ** (preview_psnr / 10.0)
 
     def __call__(self, model, image, quality):
         grey, image = is_grey(image), to_unit(image)
         height, width = ops.shape(image)[1:3]
         compact = model.compact(image, quality, training=True)
-        compact_hat, bits = jpeg_twin(compact, quality, grey)
+        compact_hat, bits = jpeg_twin(compact, quality, grey, model.chroma)
         image_hat = model.restore(compact_hat, quality, height, width, training=True)
         mse, bpp = mean_squared_error(image, image_hat), bits / (height * width)
-        rate = self.rate_weight * mean_luma_step(quality) * bpp
         plain = downsample(pad_to_multiple(image, model.scale), model.scale)
         preview = mean_squared_error(plain, compact)
         excess = ops.relu(preview - self.preview_mse)
         return {
-            "loss": quality_weight(quality) * (mse + rate + excess),
+            "loss": quality_weight(quality, self.loss_power)
+            * (mse + model.rate_slope(quality) * bpp + excess),
             "mse": mse,
             "bpp": bpp,
             "preview_mse": preview,

@@ -131,6 +131,11 @@ _DCT = np.hstack([_DCT_LEFT, _DCT_LEFT[:, ::-1] * np.array([1, -1] * 4)[:, None]
 _DCT_ROWS = np.kron(np.eye(8), _DCT).T.astype(np.float32)
 _DCT_COLUMNS = np.kron(_DCT, np.eye(8)).T.astype(np.float32)
 
+_FREQUENCY, _SAMPLE = np.arange(8)[:, None], np.arange(8)[None, :]
+_ORTHONORMAL = np.cos(np.pi * _FREQUENCY * (2 * _SAMPLE + 1) / 16) / 2
+_ORTHONORMAL[0] /= np.sqrt(2)
+_DCT_BLOCK = np.kron(_ORTHONORMAL, _ORTHONORMAL).T.astype(np.float32)
+
 
 def block_dct(plane):
     """8x8 DCT of `[N, H, W, 1]` (H, W multiples of 8) to `[N, H/8, W/8, 64]`, rows of (v, u).
@@ -146,6 +151,19 @@ def block_idct(coefficients):
     """Inverse of `block_dct`, rounded after the columns (`jidctint.c`) but not after the rows."""
     columns = straight_through_round(4.0 * ops.matmul(coefficients, _DCT_COLUMNS.T))
     return ops.depth_to_space(ops.matmul(columns, _DCT_ROWS.T) / 32.0, 8)
+
+
+def block_dct_exact(plane):
+    """Orthonormal 8x8 DCT of `[N, H, W, 1]` (H, W multiples of 8) to `[N, H/8, W/8, 64]`.
+
+    Rows of (v, u), as `block_dct`, which rounds where libjpeg does.
+    """
+    return ops.matmul(ops.space_to_depth(plane, 8), _DCT_BLOCK)
+
+
+def block_idct_exact(coefficients):
+    """Inverse of `block_dct_exact`."""
+    return ops.depth_to_space(ops.matmul(coefficients, _DCT_BLOCK.T), 8)
 
 
 def log2(x):

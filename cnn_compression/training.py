@@ -12,7 +12,6 @@ import keras
 import tensorflow as tf
 
 from cnn_compression import jpeg
-from cnn_compression.codec import load_model
 from cnn_compression.config import TrainConfig
 from cnn_compression.data import (
     CropSettings,
@@ -23,11 +22,17 @@ from cnn_compression.data import (
 )
 from cnn_compression.evaluation import HeldOutEvaluation, RunLog
 from cnn_compression.files import write_atomically
+from cnn_compression.model_files import load_model
 from cnn_compression.models.com_rec import ComRec
+from cnn_compression.models.multi_scale import as_multi_scale
 from cnn_compression.objectives import JointObjective, ReduceObjective, RestoreObjective
 from cnn_compression.ops import luma, to_uint8, to_unit
+from cnn_compression.optimizers import ConvMuon
 
 _log = logging.getLogger(__name__)
+
+
+OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": ConvMuon}
 
 
 @functools.cache
@@ -46,12 +51,12 @@ def make_strategy(name):
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-def real_codec(compact, quality, grey):
+def real_codec(compact, quality, grey, chroma="4:2:0"):
     """The bytes codec as `RestoreObjective` wants it: float `[N, h, w, C]` in and out."""
     levels = to_uint8(compact)
     if compact.shape[-1] == 1:
         return to_unit(jpeg.round_trip(levels, quality))
-    colour = jpeg.round_trip(levels, quality)
+    colour = jpeg.round_trip(levels, quality, chroma)
     grey_levels = jpeg.round_trip(to_uint8(luma(compact)), quality)
     return to_unit(tf.where(grey[:, None, None, None], grey_levels, colour))
 
@@ -95,8 +100,10 @@ class Trainer:
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.bad_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
             self.objectives = {
-                "joint": JointObjective(config.rate_weight, config.preview_psnr),
-                "restore": RestoreObjective(real_codec),
+                "joint": JointObjective(config.preview_psnr, config.loss_power),
+                "restore": RestoreObjective(
+                    functools.partial(real_codec, chroma=self.model.chroma)
+                ),
                 "reduce": ReduceObjective(),
             }
             phases = [config.phase(step) for step in range(config.steps)]
@@ -106,16 +113,22 @@ class Trainer:
         self._steps = {name: self._make_step(name) for name in self.optimizers}
 
     def _initial_model(self):
-        if not self.config.init:
-            return ComRec.from_preset(self.config.preset, self.config.channels)
-        source = load_model(self.config.init)
-        if source.channels != self.config.channels:
-            raise ValueError(
-                f"channels must be {source.channels}, as {self.config.init} has it. "
-                f"Received: {self.config.channels}"
+        config = self.config
+        rate = {"rate_weight": config.rate_weight, "rate_power": config.rate_power}
+        if not config.init:
+            return ComRec.from_preset(
+                config.preset, config.channels, config.scale, chroma=config.chroma, **rate
             )
-        model = ComRec.from_config(source.get_config())
-        model.set_weights(source.get_weights())
+        pairs = as_multi_scale(load_model(config.init)).pairs
+        wanted = (config.channels, config.scale, config.chroma)
+        known = {(pair.channels, pair.scale, pair.chroma): pair for pair in pairs}
+        if wanted not in known:
+            raise ValueError(
+                f"channels, scale and chroma must be {' or '.join(map(str, known))}, as "
+                f"{config.init} has them. Received: {wanted}"
+            )
+        model = ComRec.from_config(known[wanted].get_config() | rate)
+        model.set_weights(known[wanted].get_weights())
         return model
 
     def _optimizer(self, phase, steps):
@@ -127,7 +140,7 @@ class Trainer:
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, max(steps - warmup, 1), alpha=0.01, warmup_target=peak, warmup_steps=warmup
         )
-        optimizer = keras.optimizers.Adam(rate)
+        optimizer = OPTIMIZERS[self.config.optimizer](rate)
         optimizer.build(self.objectives[phase].variables(self.model))
         return optimizer
 

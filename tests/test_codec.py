@@ -9,10 +9,10 @@ import tensorflow as tf
 from PIL import Image
 
 import cnn_compression
-from cnn_compression import codec as codec_module
-from cnn_compression import container, jpeg, metrics
-from cnn_compression.codec import Codec, find_model, fingerprint, load_model
+from cnn_compression import container, jpeg, metrics, model_files
+from cnn_compression.codec import Codec, fingerprint
 from cnn_compression.container import PayloadError
+from cnn_compression.model_files import find_model, load_model
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 
@@ -218,13 +218,13 @@ def test_luma_model_takes_grey_images_only(photos):
 
 def test_models_are_found_by_name_and_by_path(tiny, tmp_path, monkeypatch):
     for version in (2, 10):
-        file = tmp_path / "mine" / str(version) / codec_module.MODEL_FILE
+        file = tmp_path / "mine" / str(version) / model_files.MODEL_FILE
         file.parent.mkdir(parents=True)
         tiny.model.save(file)
     (tmp_path / "mine" / "11").mkdir()  # without a model in it
     newest = tmp_path / "mine" / "10"
-    file = newest / codec_module.MODEL_FILE
-    monkeypatch.setattr(codec_module, "model_folders", lambda: [tmp_path])
+    file = newest / model_files.MODEL_FILE
+    monkeypatch.setattr(model_files, "model_folders", lambda: [tmp_path])
     for place in ("mine", tmp_path / "mine", newest, file):
         assert find_model(place) == file
         loaded = cnn_compression.load(place)
@@ -235,7 +235,7 @@ def test_models_are_found_by_name_and_by_path(tiny, tmp_path, monkeypatch):
 
 def test_a_new_version_is_loaded_and_a_training_run_too(tiny, tmp_path):
     for version in (1, 2):
-        file = tmp_path / "mine" / str(version) / codec_module.MODEL_FILE
+        file = tmp_path / "mine" / str(version) / model_files.MODEL_FILE
         file.parent.mkdir(parents=True)
         tiny.model.save(file)
         assert find_model(tmp_path / "mine") == file

@@ -15,8 +15,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from cnn_compression import codec as codec_module
 from cnn_compression import export as export_module
-from cnn_compression.codec import load_model
 from cnn_compression.export import export
+from cnn_compression.model_files import load_model
 
 
 @pytest.fixture(scope="module")

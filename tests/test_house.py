@@ -17,10 +17,11 @@ FLOORS = [
     ["__main__"],
     ["cli"],
     ["benchmark", "evaluation", "export", "training"],
-    ["codec", "objectives"],
+    ["codec"],
+    ["model_files", "objectives", "refine", "targets"],
     ["models"],
     ["layers", "jpeg", "jpeg_twin", "container", "container_ops", "metrics", "data", "images"],
-    ["config", "files", "image_formats", "ops"],
+    ["config", "files", "image_formats", "ops", "optimizers"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NOT_FOR_MODELS = {"jpeg", "container", "container_ops", "data"}

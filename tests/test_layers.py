@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_compression.layers import QualityEmbedding, ResidualBlock, conv
+from cnn_compression import jpeg
+from cnn_compression.jpeg_twin import LUMA_TABLE, quantisation_steps
+from cnn_compression.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
+from cnn_compression.ops import block_dct_exact, block_idct_exact, luma
 
 RNG = np.random.default_rng(0)
 
@@ -111,3 +114,73 @@ def test_configuration_round_trip(layer, inputs):
     twin(*inputs)
     twin.set_weights(layer.get_weights())
     np.testing.assert_array_equal(twin(*inputs), expected)
+
+
+def emphasis(gains):
+    """An `Emphasis` of the same 65 gains at every quality, and an embedding for it."""
+    layer = Emphasis()
+    layer.build((None, None, None, 3), (None, 4))
+    layer.log_gains.set_weights([np.zeros((4, 65)), np.log(gains)])
+    return layer, np.ones((1, 4), np.float32)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 24), (7, 9), (29, 37), (1, 1)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_emphasis_is_undone_by_its_inverse(size, channels):
+    layer, embedding = emphasis(np.exp(RNG.normal(0, 0.5, 65)))
+    x = RNG.random((1, *size, channels), np.float32)
+    emphasised = layer(x, embedding)
+    assert emphasised.shape == x.shape
+    assert (np.abs(emphasised - x).max() > 0.1) == (min(size) >= 8)
+    np.testing.assert_allclose(layer(emphasised, embedding, inverse=True), x, atol=1e-4)
+
+
+def test_emphasis_leaves_blocks_that_are_not_whole():
+    layer, embedding = emphasis(np.full(65, 1.7))
+    x = RNG.random((1, 20, 12, 3), np.float32)
+    emphasised = np.asarray(layer(x, embedding))
+    np.testing.assert_array_equal(emphasised[:, 16:], x[:, 16:])
+    np.testing.assert_array_equal(emphasised[:, :, 8:], x[:, :, 8:])
+    # One gain for all frequencies is plain contrast.
+    contrast = 0.5 + 1.7 * (x[:, :16, :8] - 0.5 - 0.5 / 255)
+    np.testing.assert_allclose(emphasised[:, :16, :8], contrast, atol=2e-2)
+
+
+def test_emphasis_multiplies_the_dct_of_luma_and_all_of_chroma():
+    gains = np.exp(RNG.normal(0, 0.5, 65)).astype(np.float32)
+    layer, embedding = emphasis(gains)
+    x = RNG.random((1, 16, 24, 3), np.float32)
+    emphasised = layer(x, embedding)
+    before, after = (block_dct_exact(255 * luma(image) - 128) for image in (x, emphasised))
+    np.testing.assert_allclose(after, before * gains[:64], atol=0.02)
+    for channel in (0, 2):  # R - Y and B - Y are chroma but for a factor
+        before, after = (
+            np.asarray(i[..., channel : channel + 1] - luma(i)) for i in (x, emphasised)
+        )
+        np.testing.assert_allclose(after, before * gains[64], atol=1e-3)
+
+
+def test_emphasis_and_jpeg_are_a_jpeg_with_tables_divided_by_the_gains(photos):
+    """Two ways to the same picture: gains around libjpeg, or quantisation by finer steps."""
+    gains = np.append(0.6 * (LUMA_TABLE.reshape(64) / 12) ** 0.3, 1.0).astype(np.float32)
+    layer, embedding = emphasis(gains)
+    grey = photos["camera"][None] / np.float32(255)
+    carried = np.clip(np.round(255 * layer(grey, embedding)), 0, 255).astype(np.uint8)
+    decoded = jpeg.round_trip(tf.constant(carried), tf.constant([40])).numpy() / np.float32(255)
+    one_way = 255 * np.asarray(layer(decoded, embedding, inverse=True))
+    steps = np.asarray(quantisation_steps(np.array([40])))[0] / gains[:64]
+    levels = np.round(np.asarray(block_dct_exact(255 * grey - 128)) / steps)
+    other_way = np.asarray(block_idct_exact(levels * steps)) + 128
+    # Whole pixels in between move a few coefficients to the next level.
+    assert np.sqrt(np.mean((one_way - other_way) ** 2)) < 2.5
+    errors = [np.mean((way - 255 * grey) ** 2) for way in (one_way, other_way)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.05)
+
+
+def test_emphasis_starts_between_the_table_and_a_flat_one():
+    layer = Emphasis()
+    layer.build((None, None, None, 3), (None, 4))
+    gains = np.exp(layer.log_gains(np.ones((1, 4)))[0])
+    np.testing.assert_allclose(gains[:64], 0.8 * (LUMA_TABLE.reshape(64) / 12) ** 0.25, rtol=1e-5)
+    assert gains[64] == pytest.approx(1)
+    assert 1 < np.ptp(np.log(LUMA_TABLE)) / np.ptp(np.log(LUMA_TABLE.reshape(64) / gains[:64])) < 2

@@ -101,7 +101,7 @@ def test_quality_weight_follows_the_root_of_the_mean_step():
 
 @pytest.mark.parametrize("preview_psnr", [0.0, 25.0, 60.0])
 def test_joint_loss_is_its_definition(model, batch, preview_psnr):
-    losses = JointObjective(8.0, preview_psnr)(model, batch, QUALITY)
+    losses = JointObjective(preview_psnr)(model, batch, QUALITY)
     compact = model.compact(batch / np.float32(255), QUALITY)
     plain = batch.reshape(3, 16, 2, 24, 2, 3).mean(axis=(2, 4))
     preview = np.mean((plain - 255.0 * compact) ** 2, axis=(1, 2, 3))
@@ -122,14 +122,14 @@ def test_joint_loss_is_its_definition(model, batch, preview_psnr):
 def test_a_grey_image_costs_less_than_the_same_with_one_coloured_pixel(model, batch):
     tinted = batch.copy()
     tinted[2, 0, 0] = [255, 0, 0]
-    objective = JointObjective(8.0, 25.0)
+    objective = JointObjective(25.0)
     grey_bpp = objective(model, batch, QUALITY)["bpp"][2]
     assert grey_bpp < objective(model, tinted, QUALITY)["bpp"][2] - 0.5
 
 
 @pytest.mark.parametrize("name", ["mse", "bpp"])
 def test_com_learns_from_the_distortion_and_from_the_rate(model, batch, name):
-    objective = JointObjective(8.0, 25.0)
+    objective = JointObjective(25.0)
     before = tf.reduce_sum(objective(model, batch, QUALITY)[name])
     com, _ = gradients(objective, model, batch, name)
     assert all(np.isfinite(g).all() and g.any() for g in com)
@@ -140,29 +140,29 @@ def test_com_learns_from_the_distortion_and_from_the_rate(model, batch, name):
 
 
 def test_rec_learns_from_the_distortion_alone(model, batch):
-    assert norm(gradients(JointObjective(8.0, 25.0), model, batch, "mse")[1]) > 0
-    assert norm(gradients(JointObjective(8.0, 25.0), model, batch, "bpp")[1]) == 0
+    assert norm(gradients(JointObjective(25.0), model, batch, "mse")[1]) > 0
+    assert norm(gradients(JointObjective(25.0), model, batch, "bpp")[1]) == 0
 
 
 def test_joint_trains_both_networks(model, batch):
-    assert same_variables(JointObjective(8.0, 25.0).variables(model), model.trainable_variables)
-    for group in gradients(JointObjective(8.0, 25.0), model, batch):
+    assert same_variables(JointObjective(25.0).variables(model), model.trainable_variables)
+    for group in gradients(JointObjective(25.0), model, batch):
         assert all(np.isfinite(g).all() and g.any() for g in group)
 
 
 def test_a_faded_preview_counts(model, batch):
     """Where contrast is lost beyond what is allowed, and only there, the loss says so."""
-    plain = JointObjective(8.0, 0.0)(model, batch, QUALITY)["loss"]
-    assert np.array_equal(plain, JointObjective(8.0, 10.0)(model, batch, QUALITY)["loss"])
+    plain = JointObjective(0.0)(model, batch, QUALITY)["loss"]
+    assert np.array_equal(plain, JointObjective(10.0)(model, batch, QUALITY)["loss"])
     model.com.tail.bias.assign_add([0.4, 0.4, 0.4])
-    faded = JointObjective(8.0, 10.0)(model, batch, QUALITY)["loss"]
-    assert np.all(faded > JointObjective(8.0, 0.0)(model, batch, QUALITY)["loss"])
+    faded = JointObjective(10.0)(model, batch, QUALITY)["loss"]
+    assert np.all(faded > JointObjective(0.0)(model, batch, QUALITY)["loss"])
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_gradients_are_finite_on_flat_images(model, level):
     flat = np.full((3, 32, 32, 3), level, np.uint8)
-    for objective in (JointObjective(8.0, 25.0), ReduceObjective()):
+    for objective in (JointObjective(25.0), ReduceObjective()):
         for group in gradients(objective, model, flat):
             assert all(np.isfinite(g).all() for g in group)
 

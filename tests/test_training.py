@@ -16,8 +16,9 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cnn_compression.codec import MODEL_FILE, Codec, load_model
+from cnn_compression.codec import Codec
 from cnn_compression.data import TooManyBadFilesError, list_images, split_held_out
+from cnn_compression.model_files import MODEL_FILE, load_model
 from cnn_compression.models import com_rec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.objectives import JointObjective
@@ -328,7 +329,7 @@ def test_loss_and_gradient_are_means_over_the_global_batch(joint, joint_config):
     trainer = Trainer(joint_config)
     variables = trainer.model.trainable_variables
     with tf.GradientTape() as tape:
-        losses = JointObjective(0.1, 25.0)(trainer.model, *next(trainer.batches(0)))
+        losses = JointObjective(25.0)(trainer.model, *next(trainer.batches(0)))
         loss = tf.reduce_mean(losses["loss"])
     gradients = [g.numpy() for g in tape.gradient(loss, [v.value for v in variables])]
     norm = np.sqrt(sum(np.sum(g.astype(np.float64) ** 2) for g in gradients))
@@ -393,7 +394,7 @@ def test_the_loss_falls(joint, joint_config):
     """On the same samples, before and after."""
     new = Trainer(joint_config)
     batches = new.batches(0)
-    objective = JointObjective(0.1, 25.0)
+    objective = JointObjective(25.0)
     losses = [
         [tf.reduce_mean(objective(t.model, *batch)["loss"]) for t in (new, joint.trainer)]
         for batch in (next(batches) for _ in range(10))

@@ -1,5 +1,7 @@
 """`cnn-compression encode`: images -> payloads."""
 
+import functools
+import math
 from pathlib import Path
 
 from absl import flags
@@ -24,8 +26,20 @@ COLOURS = {
 }
 
 
+TARGETS = {
+    "target_bytes": (int, "highest quality with no more bytes"),
+    "target_bpp": (float, "highest quality with no more bits per pixel"),
+    "target_psnr": (float, "lowest quality that reaches this PSNR, dB"),
+}
+
+
 def add_flags(values: flags.FlagValues) -> None:
     common.add_quality_flag(values)
+    for name, (kind, help_text) in TARGETS.items():
+        number = common.Parser("NUMBER", functools.partial(_above_zero, kind))
+        flags.DEFINE(number, name, None, f"instead of a quality: {help_text}", flag_values=values)
+    help_text = "seconds spent for bytes, 0..3: each level takes longer; files stay as good"
+    flags.DEFINE_integer("effort", 0, help_text, 0, 3, flag_values=values)
     common.add_output_flags(values, f"<stem>{container.PAYLOAD_SUFFIX}")
     common.add_model_flag(values)
     colour = common.Parser("COLOUR", _colour)
@@ -34,17 +48,27 @@ def add_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
+    target = {name: values[name].value for name in TARGETS if values[name].value is not None}
+    given = [*target, *(["quality"] if values["quality"].present else [])]
+    if len(given) > 1:
+        raise ValueError(f"expected one of --quality and --target_*. Received: {', '.join(given)}")
+
     def open_encoder():
         codec = common.load_codec(values.model)
         from cnn_compression import images
 
-        def encode(source: Path, target: Path) -> common.Result:
+        def compress(image):
+            if target:
+                return codec.encode_to(image, **target, effort=values.effort)
+            return codec.encode(image, values.quality, values.effort)
+
+        def encode(source: Path, output: Path) -> common.Result:
             contents = source.read_bytes()
             if container.is_payload(contents):
                 raise ValueError("is a payload already: encode the image it was made from")
             image, notes = images.read_contents(contents, values.flatten)
-            payload = codec.encode(image, values.quality)
-            files.write_atomically(target, payload)
+            payload = compress(image)
+            files.write_atomically(output, payload)
             pixels = image.shape[0] * image.shape[1]
             return common.Result(len(contents), len(payload), len(payload), pixels, tuple(notes))
 
@@ -54,6 +78,13 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         return source.stem + container.PAYLOAD_SUFFIX
 
     return common.convert(values, arguments, common.is_image_name, "images", rename, open_encoder)
+
+
+def _above_zero(kind: type, text: str) -> float:
+    number = kind(text)
+    if not 0 < number < math.inf:
+        raise ValueError("expected a number above 0")
+    return number
 
 
 def _colour(text: str) -> tuple[int, int, int]:

@@ -1,15 +1,18 @@
 """`cnn-compression export`: a trained model -> a SavedModel that can be served."""
 
+import re
+
 from absl import flags
 
 from cnn_compression.cli import common
 
 HELP = """
-usage: cnn-compression export [flags] MODEL
+usage: cnn-compression export [flags] MODELS...
 
-Writes MODEL, the output folder of `train` or a .keras file, as a SavedModel to
+Writes a model, the output folder of `train` or a .keras file, as a SavedModel to
 <output>/<name>/<version>/ for TensorFlow Serving. Other verbs take it by --model=<output>/<name>,
 or by --model=<name> where <output> is `saved_models` here or beside the package.
+Models of several scales become one codec: --ranges says which qualities each of them serves.
 """
 
 
@@ -18,15 +21,25 @@ def add_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("name", "", help_text, flag_values=values)
     help_text = "folder of models"
     flags.DEFINE(common.PATH, "output", "saved_models", help_text, flag_values=values)
+    kind = common.Parser("1-100:1-100,...", _ranges)
+    help_text = "for each model its qualities and those of its JPEG, such as 1-60:5-90,61-100:30-97"
+    flags.DEFINE(kind, "ranges", None, help_text, flag_values=values)
     help_text = "a free integer from 1; 0 takes the next one"
     flags.DEFINE_integer("version", 0, help_text, flag_values=values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
-    if len(arguments) != 1:
-        raise ValueError(f"expected one model; see --help. Received: {len(arguments)}")
+    if not arguments:
+        raise ValueError("expected a model; see --help. Received: none")
     common.start_tensorflow()
     from cnn_compression.export import export
 
-    print(export(arguments[0], **values.flag_values_dict()))
+    print(export(arguments, **values.flag_values_dict()))
     return 0
+
+
+def _ranges(text: str) -> list[list[int]]:
+    found = [re.fullmatch(r"(\d+)-(\d+):(\d+)-(\d+)", item) for item in text.split(",")]
+    if not all(found):
+        raise ValueError("expected FIRST-LAST:JPEG_FIRST-JPEG_LAST for each model")
+    return [[int(number) for number in match.groups()] for match in found]

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from cnn_compression.jpeg_twin import STEP_OF_QUALITY_50, mean_luma_step
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.paper import PaperComCNN, PaperRecCNN
 from cnn_compression.ops import crop, pad_to_multiple
@@ -22,29 +23,38 @@ class ComRec(keras.Model):
     Args:
         com: network from image to compact, called as `com(image, quality)`.
         rec: network from compact_hat to image_hat, called as `rec(compact_hat, quality)`.
+        chroma: how the JPEG between them keeps colour, `4:2:0` or `4:4:4`.
+        rate_weight, rate_power: what a bit is worth to this model; see `rate_slope`.
 
     Raises:
         ValueError: where the two differ in channels or in scale.
     """
 
-    def __init__(self, com, rec, **kwargs):
+    def __init__(self, com, rec, chroma="4:2:0", rate_weight=8.0, rate_power=1.0, **kwargs):
         super().__init__(**kwargs | {"dtype": "float32"})
         if (com.channels, com.scale) != (rec.channels, rec.scale):
             raise ValueError(
                 "com and rec must share channels and scale. Received: "
                 f"com {com.channels}, {com.scale}; rec {rec.channels}, {rec.scale}"
             )
-        self.com, self.rec = com, rec
+        self.com, self.rec, self.chroma = com, rec, chroma
+        self.rate_weight, self.rate_power = rate_weight, rate_power
         self.channels, self.scale = com.channels, com.scale
         self(np.zeros((1, 16, 16, self.channels), np.float32), np.array([50], np.int32))
 
     @classmethod
-    def from_preset(cls, preset="fast", channels=3):
-        """A new model with random weights: `fast` (the default) or `paper` (1708.00838)."""
+    def from_preset(cls, preset="fast", channels=3, scale=2, **kwargs):
+        """A new model with random weights: `fast` (the default) or `paper` (1708.00838).
+
+        Further arguments are those of the class.
+        """
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {sorted(PRESETS)}. Received: {preset!r}")
-        com, rec = PRESETS[preset]
-        return cls(com(channels, name="com"), rec(channels, name="rec"), name=preset)
+        networks = [
+            network(channels, scale, name=name)
+            for network, name in zip(PRESETS[preset], ("com", "rec"), strict=True)
+        ]
+        return cls(*networks, name=preset, **kwargs)
 
     def compact(self, image, quality, training=False):
         """Image to compact.
@@ -57,7 +67,8 @@ class ComRec(keras.Model):
         Returns:
             float32 `[N, ceil(H / scale), ceil(W / scale), C]`, about [0, 1], not clipped.
         """
-        return self.com(pad_to_multiple(image, self.scale), quality, training=training)
+        compact = self.com(pad_to_multiple(image, self.scale), quality, training=training)
+        return self.rec.emphasise(compact, quality)
 
     def restore(self, compact_hat, quality, height, width, training=False):
         """compact_hat to image_hat: the inverse of `compact`, for an image of the given size.
@@ -67,6 +78,22 @@ class ComRec(keras.Model):
         """
         return crop(self.rec(compact_hat, quality, training=training), height, width)
 
+    def rate_slope(self, quality):
+        """lambda: what one bit a pixel is worth at a quality, in squared levels of [0, 255].
+
+        `rate_weight` x mean luma step, times a further power of the step where `rate_power` is not
+        1. Along the qualities of half-size codecs, the slope dD/dR is about 6 times the step;
+        that of full-size ones rather follows the step's square.
+
+        Args:
+            quality: int `[N]`, 1..100, the JPEG's.
+
+        Returns:
+            float32 `[N]`.
+        """
+        step = mean_luma_step(quality)
+        return self.rate_weight * step * (step / STEP_OF_QUALITY_50) ** (self.rate_power - 1.0)
+
     def call(self, image, quality, training=False):
         """image to image_hat without a codec between, as the paper trains ComCNN."""
         compact = self.compact(image, quality, training)
@@ -74,7 +101,13 @@ class ComRec(keras.Model):
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
-        config = {"com": serialize(self.com), "rec": serialize(self.rec)}
+        config = {
+            "com": serialize(self.com),
+            "rec": serialize(self.rec),
+            "chroma": self.chroma,
+            "rate_weight": self.rate_weight,
+            "rate_power": self.rate_power,
+        }
         return super().get_config() | config
 
     @classmethod

@@ -8,36 +8,48 @@ the quality, so that one model serves 1..100.
 import keras
 from keras import ops
 
-from cnn_compression.layers import QualityEmbedding, ResidualBlock, conv
+from cnn_compression.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
 from cnn_compression.models.network import Network
 from cnn_compression.ops import crop, downsample, pad_to_multiple, upsample_bicubic
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
 class FastComCNN(Network):
-    """Image to compact at half size: the 2x2 mean plus what a residual network adds.
+    """Image to compact: its `scale` x `scale` mean plus what a residual network adds.
 
     Args:
         channels: of image and compact, 1 or 3.
+        scale: 2, or 1 for a compact image of the image's own size.
         filters: width of the network.
         blocks: number of residual blocks.
     """
 
-    def __init__(self, channels=3, filters=32, blocks=2, **kwargs):
-        super().__init__(channels, **kwargs)
+    scales = (1, 2)
+
+    def __init__(self, channels=3, scale=2, filters=32, blocks=2, **kwargs):
+        super().__init__(channels, scale, **kwargs)
         self.filters, self.blocks = filters, blocks
         self.embedding = QualityEmbedding(name="embedding")
         self.head = conv(filters, name="head")
         self.body = [ResidualBlock(filters, name=f"block{i}") for i in range(blocks)]
-        self.tail = conv(channels, kernel_initializer="zeros", dtype="float32", name="tail")
+        self.tail = conv(
+            channels * (2 // scale) ** 2, kernel_initializer="zeros", dtype="float32", name="tail"
+        )
 
     def call(self, image, quality):
-        """float32 `[N, H, W, C]` in [0, 1], H and W even, and int `[N]` to `[N, H/2, W/2, C]`."""
+        """float32 `[N, H, W, C]` in [0, 1], and int `[N]`, to `[N, H/scale, W/scale, C]`.
+
+        H and W divide by the scale.
+        """
+        height, width = ops.shape(image)[1:3]
+        image = pad_to_multiple(image, 2)
         embedding = self.embedding(quality)
         x = self.head(ops.space_to_depth(image - 0.5, 2))
         for block in self.body:
             x = block(x, embedding)
-        return downsample(image, 2) + self.tail(x)
+        if self.scale == 2:
+            return downsample(image, 2) + self.tail(x)
+        return crop(image + ops.depth_to_space(self.tail(x), 2), height, width)
 
     def get_config(self):
         return super().get_config() | {"filters": self.filters, "blocks": self.blocks}
@@ -45,22 +57,26 @@ class FastComCNN(Network):
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
 class FastRecCNN(Network):
-    """compact_hat to image_hat: bicubic x2 plus the residual of a two-level network.
+    """compact_hat to image_hat: plain upsampling plus the residual of a two-level network.
 
-    Residual blocks at the compact image's size stand around blocks of twice the width at half of
-    that: the inner ones see twice as far for the same multiply-adds a pixel.
+    Residual blocks at half of the image's size stand around blocks of twice the width at a quarter:
+    the inner ones see twice as far for the same multiply-adds a pixel.
 
     Args:
         channels: of compact and image, 1 or 3.
-        filters: width at the compact image's size; twice that inside.
+        scale: 2 (bicubic upsampling), or 1 for a compact image of the image's own size.
+        filters: width at half size; twice that inside.
         blocks: residual blocks before and again after the inner level.
         inner_blocks: residual blocks of the inner level.
     """
 
-    def __init__(self, channels=3, filters=48, blocks=1, inner_blocks=4, **kwargs):
-        super().__init__(channels, **kwargs)
+    scales = (1, 2)
+
+    def __init__(self, channels=3, scale=2, filters=48, blocks=1, inner_blocks=4, **kwargs):
+        super().__init__(channels, scale, **kwargs)
         self.filters, self.blocks, self.inner_blocks = filters, blocks, inner_blocks
         self.embedding = QualityEmbedding(name="embedding")
+        self.emphasis = Emphasis(name="emphasis")
         self.head = conv(filters, name="head")
         self.before = [ResidualBlock(filters, name=f"before{i}") for i in range(blocks)]
         self.down = conv(2 * filters, 2, strides=2, name="down")
@@ -69,12 +85,19 @@ class FastRecCNN(Network):
         self.after = [ResidualBlock(filters, name=f"after{i}") for i in range(blocks)]
         self.tail = conv(4 * channels, kernel_initializer="zeros", dtype="float32", name="tail")
 
+    def emphasise(self, compact, quality):
+        """Inverse of what `call` starts with: float32 `[N, h, w, C]` to the same."""
+        return self.emphasis(compact, self.embedding(quality))
+
     def call(self, compact_hat, quality):
-        """float32 `[N, h, w, C]` in [0, 1] and int `[N]` to `[N, 2h, 2w, C]`, not clipped."""
+        """float32 `[N, h, w, C]` in [0, 1], and int `[N]`, to `[N, scale h, scale w, C]`."""
         height, width = ops.shape(compact_hat)[1:3]
-        compact_hat = pad_to_multiple(compact_hat, 2)
+        scale = self.scale
         embedding = self.embedding(quality)
-        x = self.head(compact_hat - 0.5)
+        compact_hat = self.emphasis(compact_hat, embedding, inverse=True)
+        compact_hat = pad_to_multiple(compact_hat, 4 // scale)
+        halved = compact_hat if scale == 2 else ops.space_to_depth(compact_hat, 2)
+        x = self.head(halved - 0.5)
         for block in self.before:
             x = block(x, embedding)
         y = self.down(x)
@@ -83,8 +106,9 @@ class FastRecCNN(Network):
         x = x + ops.depth_to_space(self.up(y), 2)
         for block in self.after:
             x = block(x, embedding)
-        image_hat = upsample_bicubic(compact_hat) + ops.depth_to_space(self.tail(x), 2)
-        return crop(image_hat, 2 * height, 2 * width)
+        upsampled = upsample_bicubic(compact_hat) if scale == 2 else compact_hat
+        image_hat = upsampled + ops.depth_to_space(self.tail(x), 2)
+        return crop(image_hat, scale * height, scale * width)
 
     def get_config(self):
         return super().get_config() | {

@@ -10,17 +10,36 @@ class Network(keras.Model):
 
     Args:
         channels: of image and compact, 1 (luma) or 3.
+        scale: image pixels per compact pixel along each side, one of the class' `scales`.
+
+    Raises:
+        ValueError: for a scale that the network does not have.
     """
 
-    # Image pixels per compact pixel along each side.
-    scale = 2
+    scales = (2,)
 
-    def __init__(self, channels, **kwargs):
+    def __init__(self, channels, scale=2, **kwargs):
         super().__init__(**kwargs | {"dtype": "float32"})
-        self.channels = channels
+        if scale not in self.scales:
+            raise ValueError(
+                f"scale of {type(self).__name__} must be one of {self.scales}. Received: {scale}"
+            )
+        self.channels, self.scale = channels, scale
+
+    def emphasise(self, compact, quality):
+        """Of a RecCNN: what it wants done to ComCNN's output, since it starts by undoing it.
+
+        Args:
+            compact: float32 `[N, h, w, C]`, about [0, 1].
+            quality: int `[N]`, 1..100.
+
+        Returns:
+            float32 `[N, h, w, C]`, here what came.
+        """
+        return compact
 
     def get_config(self):
-        return super().get_config() | {"channels": self.channels}
+        return super().get_config() | {"channels": self.channels, "scale": self.scale}
 
     def get_build_config(self):
         """Nothing to keep: `ComRec` builds its networks itself."""

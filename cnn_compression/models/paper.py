@@ -19,10 +19,11 @@ class PaperComCNN(Network):
 
     Args:
         channels: of image and compact, 1 (luma) or 3.
+        scale: 2, as published.
     """
 
-    def __init__(self, channels=1, **kwargs):
-        super().__init__(channels, **kwargs)
+    def __init__(self, channels=1, scale=2, **kwargs):
+        super().__init__(channels, scale, **kwargs)
         self.conv1 = conv(64, activation="relu", name="conv1")
         self.conv2 = conv(64, strides=2, activation="relu", name="conv2")
         self.conv3 = conv(channels, dtype="float32", name="conv3")
@@ -40,10 +41,11 @@ class PaperRecCNN(Network):
 
     Args:
         channels: of compact and image, 1 (luma) or 3.
+        scale: 2, as published.
     """
 
-    def __init__(self, channels=1, **kwargs):
-        super().__init__(channels, **kwargs)
+    def __init__(self, channels=1, scale=2, **kwargs):
+        super().__init__(channels, scale, **kwargs)
         self.conv1 = conv(64, activation="relu", name="conv1")
         self.convs = [conv(64, use_bias=False, name=f"conv{i}") for i in range(2, 20)]
         self.norms = [keras.layers.BatchNormalization(name=f"norm{i}") for i in range(2, 20)]

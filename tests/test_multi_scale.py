@@ -1,0 +1,166 @@
+"""Pairs of several scales behind one quality: tables, payloads of each scale, batches of both."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnn_compression import container, metrics
+from cnn_compression.codec import Codec, fingerprint
+from cnn_compression.models.com_rec import ComRec
+from cnn_compression.models.fast import FastComCNN, FastRecCNN
+from cnn_compression.models.multi_scale import MultiScale, as_multi_scale
+
+RANGES = [[1, 60, 5, 90], [61, 100, 30, 95]]
+
+
+def pair(scale, channels=3, chroma="4:2:0"):
+    model = ComRec(
+        FastComCNN(channels, scale, filters=8, blocks=1),
+        FastRecCNN(channels, scale, filters=8, blocks=0, inner_blocks=1),
+        chroma,
+    )
+    model.com.tail.bias.assign(np.full(model.com.tail.bias.shape, 0.33 / 255, np.float32))
+    return model
+
+
+@pytest.fixture(scope="module")
+def both():
+    return Codec(MultiScale([pair(2), pair(1, chroma="4:4:4")], RANGES))
+
+
+def test_tables_follow_the_ranges():
+    model = MultiScale([pair(2), pair(1)], RANGES)
+    assert model.pair_of_quality.tolist() == [0] * 60 + [1] * 40
+    expected = [5 + (q - 1) * 85 / 59 for q in range(1, 61)]
+    expected += [30 + (q - 61) * 65 / 39 for q in range(61, 101)]
+    assert model.jpeg_quality.tolist() == [round(value) for value in expected]
+    assert (model.scales, model.channels) == ([2, 1], 3)
+
+
+def test_a_single_pair_keeps_the_jpegs_own_quality():
+    model = as_multi_scale(pair(2))
+    assert model.jpeg_quality.tolist() == list(range(1, 101))
+    assert not model.pair_of_quality.any()
+    assert as_multi_scale(model) is model
+    assert fingerprint(model) == fingerprint(model.pairs[0])
+
+
+@pytest.mark.parametrize(
+    "scales, ranges, message",
+    [
+        ([1, 2], RANGES, r"falling order. Received: \[1, 2\]"),
+        ([2, 2], RANGES, r"falling order. Received: \[2, 2\]"),
+        ([2, 1], None, "expected 2 ranges"),
+        ([2, 1], RANGES[:1], "expected 2 ranges"),
+        ([2, 1], [[1, 60, 5, 90], [62, 100, 30, 95]], "cover 1..100"),
+        ([2, 1], [[1, 60, 5, 90], [61, 99, 30, 95]], "cover 1..100"),
+        ([2, 1], [[2, 60, 5, 90], [61, 100, 30, 95]], "cover 1..100"),
+        ([2, 1], [[1, 60, 90, 5], [61, 100, 30, 95]], "cover 1..100"),
+        ([2, 1], [[1, 60, 5, 90], [61, 100, 30, 101]], "cover 1..100"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(scales, ranges, message):
+    with pytest.raises(ValueError, match=message):
+        MultiScale([pair(scale) for scale in scales], ranges)
+
+
+def test_pairs_share_channels():
+    with pytest.raises(ValueError, match=r"one number of channels. Received: \[3, 1\]"):
+        MultiScale([pair(2, 3), pair(1, 1)], RANGES)
+
+
+def test_it_is_saved_and_loaded_whole(both, tmp_path):
+    both.model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert loaded.ranges == RANGES
+    assert [p.chroma for p in loaded.pairs] == ["4:2:0", "4:4:4"]
+    assert fingerprint(loaded) == both.fingerprint
+    for value, other in zip(loaded.get_weights(), both.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+@pytest.mark.parametrize("name", ["coffee", "camera"])
+@pytest.mark.parametrize("quality, scale, jpeg_quality", [(1, 2, 5), (60, 2, 90), (61, 1, 30)])
+def test_the_quality_chooses_the_scale(both, photos, name, quality, scale, jpeg_quality):
+    image = photos[name]
+    payload = both.encode(image, quality)
+    header = container.read_header(payload)
+    assert (header.scale, header.quality) == (scale, jpeg_quality)
+    sides = tuple(-(-side // scale) for side in image.shape[:2])
+    assert container.preview_size(payload) == sides
+    assert metrics.psnr(image, both.decode(payload)) > 20
+
+
+def test_a_batch_mixes_scales(both, photos):
+    images = np.stack([photos["coffee"], photos["rocket"], photos["astronaut"], photos["coffee"]])
+    qualities = [80, 20, 100, 60]
+    payloads = both.encode(images, qualities)
+    assert [container.read_header(payload).scale for payload in payloads] == [1, 2, 1, 2]
+    restored = both.decode(payloads)
+    for image, quality, payload, image_hat in zip(
+        images, qualities, payloads, restored, strict=True
+    ):
+        alone = both.decode(both.encode(image, quality))
+        # Sums differ by rounding between batch sizes: pixels may differ by single levels.
+        assert metrics.psnr(alone, both.decode(payload)) > 45
+        np.testing.assert_array_equal(image_hat, both.decode(payload))
+
+
+def test_each_pair_alone_reads_only_its_own_scale(both, photos):
+    payload = both.encode(photos["coffee"], 80)
+    half = Codec(both.model.pairs[0])
+    half.fingerprint = both.fingerprint
+    with pytest.raises(ValueError, match="its scale is none of 2"):
+        half.decode(payload)
+
+
+def test_quality_out_of_range_in_a_graph(both, photos):
+    encode = tf.function(lambda image, quality: both.encode(image, quality))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="quality must be in 1..100"):
+        encode(tf.constant(photos["coffee"]), tf.constant(101))
+
+
+@pytest.mark.parametrize("target", [{"target_bytes": 6000}, {"target_bpp": 1.0}])
+def test_a_size_is_met_by_the_highest_quality_that_fits(both, photos, target):
+    image = photos["coffee"]
+    limit = target.get("target_bytes", 1.0 * image[..., 0].size / 8)
+    sizes = {quality: len(both.encode(image, quality)) for quality in range(1, 101)}
+    payload = both.encode_to(image, **target)
+    best = max(quality for quality, size in sizes.items() if size <= limit)
+    assert len(payload) == sizes[best] <= limit
+    tensor = both.encode_to(tf.constant(image), **target)
+    assert tensor.numpy() == payload
+
+
+def test_a_psnr_is_met_by_the_lowest_quality_that_reaches_it(both, photos):
+    image = photos["coffee"]
+    values = {q: float(metrics.psnr(image, both.decode(both.encode(image, q)))) for q in (20, 80)}
+    target = (values[20] + values[80]) / 2
+    payload = both.encode_to(image, target_psnr=target)
+    assert metrics.psnr(image, both.decode(payload)) >= target
+    assert len(payload) < len(both.encode(image, 80))
+
+
+@pytest.mark.parametrize(
+    "target, message",
+    [
+        ({"target_bytes": 100}, r"even quality 1 takes \d+ bytes. Target: 100 bytes"),
+        ({"target_bpp": 0.001}, r"takes \d+ bytes, 0\.\d+ bpp. Target: 0.001 bpp"),
+        ({"target_psnr": 70.0}, r"even quality 100 reaches \d+\.\d+ dB only. Target: 70 dB"),
+        ({}, "expected one target above 0. Received: none"),
+        ({"target_bytes": 0}, "expected one target above 0"),
+        ({"target_bpp": 0.2, "target_psnr": 30.0}, "expected one target above 0"),
+    ],
+)
+def test_targets_out_of_reach_say_what_can_be_had(both, photos, target, message):
+    with pytest.raises(ValueError, match=message):
+        both.encode_to(photos["coffee"], **target)
+
+
+def test_the_target_s_search_works_in_a_graph(both, photos):
+    image = photos["coffee"]
+    payload, quality = both.size_encoder()(image, 5000)
+    assert payload.numpy() == both.encode(image, int(quality))
+    nothing, none = both.size_encoder()(image, 100)
+    assert (nothing.numpy(), int(none)) == (b"", 0)
