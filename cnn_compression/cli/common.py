@@ -360,11 +360,16 @@ def make_folders(targets: Iterable[Path]) -> None:
         check_folder(folder)
 
 
-def each(sources: Iterable[Path], work: Callable[[Path], Result], tally: Tally) -> None:
-    """Does every file; one that fails is said on stderr and the others are done."""
-    sources = list(sources)
+def each(
+    sources: Iterable[Path], work: Callable[[Path], Result], tally: Tally, progress=None
+) -> None:
+    """Does every file; one that fails is said on stderr and the others are done.
+
+    `progress` stands in for `show_progress`.
+    """
+    sources, progress = list(sources), progress or show_progress
     for index, source in enumerate(sources):
-        show_progress(index, len(sources), source)
+        progress(index, len(sources), source)
         try:
             result = work(source)
         except Exception as error:  # whatever a file provokes, it is that file's failure only
@@ -374,12 +379,12 @@ def each(sources: Iterable[Path], work: Callable[[Path], Result], tally: Tally) 
         for note in result.notes:
             complain(f"note: {note}", source)
         if result.line:
-            show_progress()
+            progress()
             print(result.line)
-    show_progress()
+    progress()
 
 
-def show_progress(done: int = 0, count: int = 0, path: Path | None = None) -> None:
+def show_progress(done: int = 0, count: int = 0, path: str | Path | None = None) -> None:
     """Draws a bar on a terminal's last line; without arguments, wipes it."""
     if not sys.stderr.isatty():
         return
