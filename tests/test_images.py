@@ -212,9 +212,13 @@ def little_endian_exif(orientation):
     count = len(own) // 12
     thumbnail = struct.pack("<H", 1) + struct.pack("<HHIHH", 0x0112, 3, 1, 8, 0) + bytes(4)
     start = 8 + 2 + len(own) + 4
-    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", count) + own + struct.pack(
-        "<I", start
-    ) + thumbnail
+    return (
+        b"Exif\0\0II*\0\x08\0\0\0"
+        + struct.pack("<H", count)
+        + own
+        + struct.pack("<I", start)
+        + thumbnail
+    )
 
 
 def big_endian_exif(orientation):

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from cnn_compression.benchmark.codecs import MissingLibraryError
 from cnn_compression.benchmark.rows import measure
 
 SIDE = 192
@@ -73,8 +74,14 @@ def sheet(scenes, target):
 
     Returns:
         bytes: a block of panels for each scene, the original first.
+
+    Raises:
+        MissingLibraryError: without Pillow.
     """
-    from PIL import Image, ImageFont
+    try:
+        from PIL import Image, ImageFont
+    except ImportError as error:
+        raise MissingLibraryError("a contact sheet", "Pillow") from error
 
     font = ImageFont.load_default(21)
     blocks = [_block(*scene, target, font) for scene in scenes]

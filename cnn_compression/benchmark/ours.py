@@ -27,7 +27,7 @@ class Model:
     library = LIBRARY
 
     def __init__(self, codec, qualities=QUALITIES):
-        self.codec, self.name, self.qualities = codec, codec.name, tuple(qualities)
+        self.codec, self.name, self.qualities = codec, codec.name, tuple(dict.fromkeys(qualities))
         self.settings = f"model {codec.fingerprint}, weights {_weights(codec.model)}"
 
     def encode(self, image, quality):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnn_compression.benchmark.codecs import MissingLibraryError
 from cnn_compression.benchmark.curves import points
 
 # Okabe & Ito's palette, which colour-blind people can tell apart; vermilion is ours.
@@ -69,13 +70,17 @@ def draw(curves, measure, title, ours=(), bpp_range=(0.06, 2.5)):
 
     Raises:
         ValueError: no curve has a value in the range.
+        MissingLibraryError: without matplotlib.
     """
     shown = {name: _visible(*points(curve, measure), *bpp_range) for name, curve in curves.items()}
     shown = {name: curve for name, curve in shown.items() if curve[0].size}
     looks = _looks(shown, ours)
     if not shown:
         raise ValueError(f"expected a curve with {measure} in {bpp_range} bpp. Received: none")
-    import matplotlib
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise MissingLibraryError("a plot", "matplotlib") from error
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -120,7 +125,10 @@ def _set_axes(axes, axis, shown):
         axes.set_yticks([], minor=True)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.set_ylim(values.min(), values.max())
+    span = axes.transScale.transform([(1, values.min()), (1, values.max())])[:, 1]
+    margin = 0.02 * (span[1] - span[0])
+    edges = axes.transScale.inverted().transform([(0, span[0] - margin), (0, span[1] + margin)])
+    axes.set_ylim(*edges[:, 1])
     axes.set_xlabel("bits per pixel")
     axes.set_ylabel(axis.label)
     axes.grid(color="#E4E4E4", linewidth=0.6)
@@ -177,7 +185,7 @@ def _spread(heights, gap):
             break
         placed[:-1] -= overlaps / 2
         placed[1:] += overlaps / 2
-        placed -= max(0, placed[-1] - 1)  # none above the figure
+    placed = np.minimum(placed, 1 - gap * np.arange(len(placed))[::-1])  # none above the figure
     return dict(zip(names, placed, strict=True))
 
 
@@ -185,5 +193,8 @@ def _file(figure, kind):
     file = io.BytesIO()
     # Without what differs from run to run: the date, and the version of what wrote it.
     metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    figure.savefig(file, format=kind, dpi=200, metadata=metadata, facecolor="white")
+    figure.savefig(
+        file, format=kind, dpi=200, metadata=metadata, facecolor="white",
+        bbox_inches="tight", pad_inches=0.1,
+    )  # fmt: skip
     return file.getvalue()

@@ -40,7 +40,8 @@ class Options:
 def title(name, rows):
     """The set's name and how many images it has, "kodak, 24 images"."""
     count = len({(row.image, row.pixels) for row in rows if row.factor == rows[0].factor})
-    return f"{name}, {count} image{'s'[: count != 1]}" if name else f"{count} images"
+    images = f"{count} image{'s'[: count != 1]}"
+    return f"{name}, {images}" if name else images
 
 
 def markdown(rows, options):

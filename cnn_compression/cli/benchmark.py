@@ -43,11 +43,24 @@ QUALITIES = "5,10,15,20,30,40,50,60,70,80,90,95"
 RATES = "0.1,0.15,0.2,0.25,0.3,0.4,0.5,0.75,1"
 WHITE = (255, 255, 255)
 CROPPED = 3
-OUTPUTS = ("rows.jsonl", "rows.csv", "report.md", "crops.png")
+ROWS = "rows.jsonl"
+OUTPUTS = (ROWS, "rows.csv", "report.md", "psnr.png", "ms_ssim.png", "crops.png")
+
+
+def _names(text):
+    return [item.strip() for item in text.split(",") if item.strip()]
 
 
 def _list(convert):
-    return lambda text: [convert(item.strip()) for item in text.split(",") if item]
+    """Each value once, and at least one."""
+
+    def parse(text):
+        values = list(dict.fromkeys(convert(item) for item in _names(text)))
+        if not values:
+            raise ValueError("expected at least one")
+        return values
+
+    return parse
 
 
 def _size(text):
@@ -63,10 +76,10 @@ def _rate(text):
 
 
 def _range(text):
-    low, high = _list(_rate)(text)
-    if not low < high:
+    rates = _list(_rate)(text)
+    if len(rates) != 2 or rates != sorted(rates):
         raise ValueError("expected two rates, the lower one first")
-    return low, high
+    return tuple(rates)
 
 
 def add_flags(values: flags.FlagValues) -> None:
@@ -74,10 +87,10 @@ def add_flags(values: flags.FlagValues) -> None:
         parser = common.Parser(kind, convert)
         flags.DEFINE(parser, name, default, help_text, flag_values=values, **more)
 
-    define("models", "NAMES", _list(str), "default", "names in saved_models, or folders")
+    define("models", "NAMES", _names, "default", "names in saved_models, or folders")
     qualities = _list(common.parse_quality)
-    define("qualities", "1..100,...", qualities, QUALITIES, "of the models and of bicubic")
-    define("codecs", "NAMES", _list(str), None, "of those above; all that are installed by default")
+    define("qualities", "1..100,...", qualities, QUALITIES, "of the models and of rec")
+    define("codecs", "NAMES", _names, None, "of those above; all that are installed by default")
     help_text = "how many times smaller to measure each image too: 1,2,4"
     define("sizes", "N,...", _list(_size), "1", help_text)
     define("rates", "BPP,...", _list(_rate), RATES, "to interpolate at")
@@ -86,7 +99,7 @@ def add_flags(values: flags.FlagValues) -> None:
     define("bd_range", "BPP,BPP", _range, "0.1,1", "between which they are compared")
     define("crop_bpp", "BPP", _rate, "0.25", "of the crops, at most")
     help_text = f"whose crops to show, by their files' names; {CROPPED} of all by default"
-    define("crop_images", "NAMES", _list(str), None, help_text)
+    define("crop_images", "NAMES", _names, None, help_text)
     define("output", "FOLDER", common.PATH.convert, None, "to write and to go on with",
            short_name="o")  # fmt: skip
 
@@ -99,29 +112,44 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         return tally.status
     if output:
         _check(output, sources)
+    cropped = _chosen(values.crop_images, sources)
     codecs = _open_codecs(values)
     anchor = _anchor(values.anchor, codecs)
-    from cnn_compression import images
-    from cnn_compression.benchmark.run import collect
-    from cnn_compression.benchmark.store import Store
+    from cnn_compression.benchmark import rows, store
 
     if output:
-        common.make_folders([output / OUTPUTS[0]])
-    with Store(output / OUTPUTS[0] if output else None) as store:
-        rows = {}
-        progress = Progress(len(sources) * len(values.sizes), codecs)
-
-        def measure(source: Path) -> common.Result:
-            image, notes = images.read(source, WHITE)
-            step = progress.of(source)
-            # All of an image or nothing: means at each quality are over the same images.
-            rows[source] = collect(codecs, source.name, image, values.sizes, store, step)
-            return common.Result(notes=tuple(notes))
-
-        common.each(sources, measure, tally, progress.start)
-        if rows:
-            _show(values, output, arguments, codecs, anchor, rows, store)
+        common.make_folders([output / ROWS])
+    with store.Store(output / ROWS if output else None) as kept:
+        measured = _measure(sources, codecs, values.sizes, kept, tally)
+    if measured:
+        text, title = _report(values, arguments, anchor, measured)
+        print(text, end="")
+        if output:
+            table = rows.csv_text(kept.rows.values())
+            written = {"rows.csv": table.encode(), "report.md": text.encode()}
+            written |= _plots(measured, title, codecs)
+            cropped = [source for source in cropped if source in measured]
+            written |= _crops(values, codecs, cropped, measured)
+            _write(output, written)
     return tally.status
+
+
+def _measure(sources, codecs, factors, store, tally) -> dict[Path, list]:
+    """The rows of each image, without images of which any failed."""
+    from cnn_compression import images
+    from cnn_compression.benchmark.run import collect
+
+    progress, rows = Progress(len(sources) * len(factors), codecs), {}
+
+    def measure(source: Path) -> common.Result:
+        image, notes = images.read(source, WHITE)
+        step = progress.of(source)
+        # All of an image or nothing: means at each quality are over the same images.
+        rows[source] = collect(codecs, source.name, image, factors, store, step)
+        return common.Result(notes=tuple(notes))
+
+    common.each(sources, measure, tally, progress.start)
+    return rows
 
 
 def _check(output: Path, sources: list[Path]) -> None:
@@ -186,58 +214,56 @@ class Progress:
         return step
 
 
-def _show(values, output, arguments, codecs, anchor, rows, store) -> None:
-    """Prints the report, and writes it with all that goes with it."""
+def _report(values, arguments, anchor, rows) -> tuple[str, str]:
+    """The tables, and what they call the set of images."""
     from cnn_compression.benchmark import report
 
-    measured = [row for rows_of_image in rows.values() for row in rows_of_image]
     folders = [Path(name).resolve().name for name in arguments if Path(name).is_dir()]
-    title = report.title(", ".join(folders), measured)
+    title = report.title(", ".join(folders), _all(rows))
     options = report.Options(title, tuple(values.rates), anchor, values.bd_range)
-    text = report.markdown(measured, options)
-    print(text, end="")
-    if not output:
-        return
-    from cnn_compression.benchmark.rows import csv_text
+    return report.markdown(_all(rows), options), title
 
-    written = {"rows.csv": csv_text(store.rows.values()).encode(), "report.md": text.encode()}
-    written |= _plots(measured, title, codecs)
-    written |= _crops(values, codecs, rows)
+
+def _all(rows):
+    return [row for rows_of_image in rows.values() for row in rows_of_image]
+
+
+def _write(output: Path, written: dict[str, bytes]) -> None:
     for name, data in written.items():
         files.write_atomically(output / name, data)
-    print(f"written to {common.shown(output)}: {', '.join([OUTPUTS[0], *written])}")
+    print(f"written to {common.shown(output)}: {', '.join([ROWS, *written])}")
 
 
 def _plots(rows, title, codecs) -> dict[str, bytes]:
-    """Names of files to their bytes; none without matplotlib."""
+    """Names of files to their bytes."""
     from cnn_compression.benchmark import Model, plots
     from cnn_compression.benchmark.curves import curves
 
     ours = [codec.name for codec in codecs if type(codec) is Model]
     drawn = {}
-    for factor in sorted({row.factor for row in rows}):
-        means = curves(row for row in rows if row.factor == factor)
+    for factor in sorted({row.factor for row in _all(rows)}):
+        means = curves(row for row in _all(rows) if row.factor == factor)
         scale = "" if factor == 1 else f", scaled down by {factor}"
         for measure in plots.AXES:
             try:
                 figures = plots.draw(means, measure, title + scale, ours)
-            except (ValueError, ImportError) as error:
-                common.complain(f"note: no plot of {measure}: {common.reason(error)}")
+            except ValueError as error:  # of pictures too small for MS-SSIM, say
+                common.complain(f"note: no plot of {measure}: {error}")
                 continue
             stem = measure if factor == 1 else f"{measure}-{factor}"
             drawn |= {f"{stem}.{kind}": data for kind, data in figures.items()}
     return drawn
 
 
-def _crops(values, codecs, rows) -> dict[str, bytes]:
-    """The contact sheet of a few of the images, at their first size."""
+def _crops(values, codecs, sources, rows) -> dict[str, bytes]:
+    """The contact sheet of some of the images, at their first size."""
     from cnn_compression import images
     from cnn_compression.benchmark import crops
     from cnn_compression.benchmark.run import downscale
 
     factor = values.sizes[0]
     scenes = []
-    for source in _chosen(values.crop_images, list(rows)):
+    for source in sources:
         image = downscale(images.read(source, WHITE)[0], factor)
         codeds = {
             codec.name: crops.within(
@@ -252,8 +278,8 @@ def _crops(values, codecs, rows) -> dict[str, bytes]:
         scenes.append((source.name, image, codeds))
     try:
         return {"crops.png": crops.sheet(scenes, values.crop_bpp)} if scenes else {}
-    except ImportError as error:
-        common.complain(f"note: no crops: {common.reason(error)}")
+    except ValueError as error:
+        common.complain(f"note: no crops: {error}")
         return {}
 
 
@@ -262,4 +288,6 @@ def _chosen(names: list[str] | None, sources: list[Path]) -> list[Path]:
     if names is None:
         count = min(CROPPED, len(sources))
         return [sources[index * len(sources) // count] for index in range(count)]
+    if unknown := set(names) - {source.name for source in sources}:
+        raise ValueError(f"expected --crop_images among the images. Received: {sorted(unknown)[0]}")
     return [source for source in sources if source.name in names]
