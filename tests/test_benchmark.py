@@ -38,9 +38,12 @@ def rows_in(folder):
     return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
 
 
-def test_help_names_every_codec():
+def test_help_names_every_codec(capsys):
     assert tuple(verb.CODECS) == registry.NAMES
     assert command("--help") == 0
+    printed = capsys.readouterr().out
+    assert all(f"\n  {name} " in printed for name in registry.NAMES)
+    assert "(default: 0.1,1.0)" in printed
 
 
 def test_prints_tables(codec, files, capsys, tmp_path, monkeypatch):

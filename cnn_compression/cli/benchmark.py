@@ -91,7 +91,7 @@ def add_flags(values: flags.FlagValues) -> None:
     qualities = _list(common.parse_quality)
     define("qualities", "1..100,...", qualities, QUALITIES, "of the models and of rec")
     define("codecs", "NAMES", _names, None, "of those above; all that are installed by default")
-    help_text = "how many times smaller to measure each image too: 1,2,4"
+    help_text = "how many times smaller each image is measured; 1,2,4 for a ladder of three"
     define("sizes", "N,...", _list(_size), "1", help_text)
     define("rates", "BPP,...", _list(_rate), RATES, "to interpolate at")
     help_text = "codec or model that the others are compared with (default: jpeg)"

@@ -124,7 +124,9 @@ def describe(values: flags.FlagValues) -> str:
             choices = getattr(flag.parser, "enum_values", None)
             names += "=" + ("|".join(choices) if choices else flag.parser.flag_type().upper())
         default = flag.default
-        silent = default is None or default is False or default in ("", [])  # 0 is worth saying
+        if isinstance(default, (list, tuple)):
+            default = ",".join(map(str, default))
+        silent = default is None or default is False or default == ""  # 0 is worth saying
         rows.append((names, flag.help + ("" if silent else f" (default: {default})")))
     return table(rows)
 
