@@ -46,9 +46,9 @@ class Axis:
 
 # Close to 1 is where the differences are: equal steps of this axis are equal ratios of the error.
 AXES = {
-    "psnr": Axis("PSNR, dB (RGB)"),
+    "psnr": Axis("PSNR, dB"),
     "ms_ssim": Axis(
-        "MS-SSIM (RGB)",
+        "MS-SSIM",
         (lambda x: -np.log10(1 - np.minimum(x, 1 - 1e-6)), lambda y: 1 - 10 ** -np.asarray(y)),
         (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
     ),
