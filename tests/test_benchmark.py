@@ -1,16 +1,19 @@
-"""Rows are what the codec really wrote; tables are means of them."""
+"""The command, end to end."""
 
+import csv
 import json
-import math
-import warnings
-from dataclasses import asdict
+import sys
+import xml.etree.ElementTree as ElementTree
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
 import cnn_compression
-from cnn_compression import benchmark, cli, jpeg, metrics
+from cnn_compression import cli
+from cnn_compression.benchmark import registry, run
+from cnn_compression.cli import benchmark as verb
+
+SMALL = ["--qualities=20,60", "--codecs=jpeg", "--rates=0.3"]
 
 
 @pytest.fixture(scope="module")
@@ -21,133 +24,198 @@ def files(photos, tmp_path_factory):
     return sorted(folder.glob("*.png"))
 
 
-@pytest.mark.parametrize("name", ["coffee", "camera"])
-def test_rows_are_what_was_written(photos, name):
-    image = photos[name]
-    codeds = list(benchmark.measure(benchmark.Jpeg(), name, image, [20, 70]))
-    assert [(coded.row.image, coded.row.quality) for coded in codeds] == [(name, 20), (name, 70)]
-    data = jpeg.encode(image, 70).numpy()
-    row = codeds[1].row
-    assert (codeds[1].payload, row.bytes) == (data, len(data))
-    assert row.bpp == pytest.approx(8 * len(data) / (192 * 256))
-    np.testing.assert_array_equal(codeds[1].image_hat, jpeg.decode(data))
-    assert row.psnr == pytest.approx(float(metrics.psnr(image, jpeg.decode(data))))
+@pytest.fixture(autouse=True)
+def short_ladders(monkeypatch):
+    monkeypatch.setattr(registry.Jpeg, "qualities", (5, 20, 40, 60, 80, 95))
+    monkeypatch.setattr(registry.HalfBicubic, "qualities", (20, 60))
 
 
-def test_seconds_are_of_the_fastest_run_after_one_that_is_not_counted(monkeypatch, photos):
-    now = [0.0]
-    encodings, decodings = iter([50.0, 4.0, 3.0, 5.0]), iter([60.0, 7.0, 9.0, 8.0])
-
-    class Slow(benchmark.Jpeg):
-        def encode(self, image, quality):
-            now[0] += next(encodings)
-            return super().encode(image, quality)
-
-        def decode(self, payload):
-            now[0] += next(decodings)
-            return super().decode(payload)
-
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
-    [coded] = benchmark.measure(Slow(), "coffee", photos["coffee"], [20], runs=3)
-    assert (coded.row.encode_seconds, coded.row.decode_seconds) == (3, 7)
+def command(*words):
+    return cli.main(["benchmark", *map(str, words)])
 
 
-def row(codec, image, quality, bpp, psnr, ms_ssim=math.nan):
-    return benchmark.Row(codec, image, quality, 0, bpp, psnr, 0.5, ms_ssim, 1.0, 2.0)
+def rows_in(folder):
+    return [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
 
 
-def test_curves_are_means_over_images():
-    rows = [row("a", "x", 10, 0.2, 30), row("a", "y", 10, 0.4, 32), row("b", "x", 10, 1, 1)]
-    point = benchmark.curves(rows)["a"][10]
-    assert (point["bpp"], point["psnr"]) == (pytest.approx(0.3), 31)
-    assert list(benchmark.curves(rows)) == ["a", "b"]
-
-
-def test_images_without_a_value_do_not_count():
-    rows = [row("a", "x", 10, 0.2, 30, value) for value in (0.9, math.nan, 0.7)]
-    rows += [row("b", "x", 10, 0.2, 30, value) for value in (math.nan, math.nan)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        curves = benchmark.curves(rows)
-    assert curves["a"][10]["ms_ssim"] == pytest.approx(0.8)
-    assert math.isnan(curves["b"][10]["ms_ssim"])
-    table = benchmark.markdown(curves, [0.2])
-    assert "| a | 10 | 0.200 | 30.00 | 0.5000 | 0.8000 | 1.000 | 2.000 |" in table
-    assert "| b | 10 | 0.200 | 30.00 | 0.5000 | – | 1.000 | 2.000 |" in table
-
-
-def test_lines_are_json_that_any_reader_takes():
-    def forbidden(constant):
-        raise ValueError(constant)
-
-    lines = [benchmark.json_line(row("a", "x", 10, 0.2, math.inf, m)) for m in (math.nan, 0.9)]
-    values = [json.loads(line, parse_constant=forbidden) for line in lines]
-    assert [value["ms_ssim"] for value in values] == [None, 0.9]
-    assert values[1] == {**asdict(row("a", "x", 10, 0.2, 0, 0.9)), "psnr": None}
-    assert "".join(lines).count("\n") == 2
-
-
-def test_rates_are_interpolated_in_log_bpp_and_never_beyond():
-    rows = [row("a", "x", 10, 0.1, 20), row("a", "x", 50, 0.4, 30)]
-    curve = benchmark.curves(rows)["a"]
-    assert benchmark.at_bpp(curve, 0.2) == pytest.approx(25)
-    assert benchmark.at_bpp(curve, 0.4) == pytest.approx(30)
-    assert np.isnan(benchmark.at_bpp(curve, 0.41))
-    assert "| a | 25.00 | – |" in benchmark.markdown({"a": curve}, [0.2, 1])
-
-
-def test_command_prints_tables_and_writes_rows(codec, files, tmp_path, capsys):
-    output = tmp_path / "rows.jsonl"
-    words = ["--qualities=20,60", "--rates=0.3", f"--output={output}", *map(str, files)]
-    assert cli.main(["benchmark", *words]) == 0
+def test_help_names_every_codec(capsys):
+    assert tuple(verb.CODECS) == registry.NAMES
+    assert command("--help") == 0
     printed = capsys.readouterr().out
-    assert f"2 images, model {codec.name} {codec.fingerprint}" in printed
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
-    assert len(rows) == 2 * 2 * 2
-    assert {row["codec"] for row in rows} == {codec.name, "JPEG"}
+    assert all(f"\n  {name} " in printed for name in registry.NAMES)
+    assert "(default: 0.1,1.0)" in printed
+
+
+def test_prints_tables(codec, files, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command(*SMALL, *files) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("# 2 images\n")
+    assert f"| {codec.name} | " in printed and codec.fingerprint in printed
+    assert "| PSNR, dB, at bpp | 0.3 |" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writes_everything_and_goes_on(codec, files, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("bjontegaard")
+    output = tmp_path / "new" / "out"
+    words = ["--qualities=20,60", "--codecs=jpeg,bicubic,rec", "--sizes=1,2", "--crop_bpp=0.8",
+             f"--output={output}", files[0].parent]  # fmt: skip
+    assert command(*words) == 0
+    printed = capsys.readouterr().out
+    names = ["rows.jsonl", "rows.csv", "report.md", "crops.png"]
+    names += [f"{stem}.{kind}" for stem in ("psnr", "ms_ssim", "psnr-2") for kind in ("svg", "png")]
+    assert sorted(path.name for path in output.iterdir()) == sorted(names)  # 96x128 has no MS-SSIM
+    where, _, written = printed.splitlines()[-1].partition(": ")
+    assert where == f"written to {output}" and sorted(written.split(", ")) == sorted(names)
+
+    rows = rows_in(output)
+    expected = 2 * 2 * (2 + 2 + len(registry.Jpeg.qualities) + len(registry.HalfBicubic.qualities))
+    assert len(rows) == expected
+    with open(output / "rows.csv", newline="") as file:
+        table = list(csv.DictReader(file))
+    texts = [{k: "" if v is None else str(v) for k, v in row.items()} for row in rows]
+    assert table == texts
+    title = f"{files[0].parent.name}, 2 images"
+    text = (output / "report.md").read_text()
+    assert printed.startswith(text) and text.startswith(f"# {title}\n")
+    assert "Bjontegaard deltas against JPEG" in text and "by size" in text
+    svg = ElementTree.fromstring((output / "psnr-2.svg").read_text())
+    assert f"{title}, scaled down by 2" in "".join(svg.itertext())
+
+    def forbidden(*_, **__):
+        raise AssertionError("measured again")
+
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    monkeypatch.setattr(run, "measure", forbidden)
+    assert command(*words) == 0
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+def test_a_run_that_was_stopped_goes_on(codec, files, tmp_path, capsys, monkeypatch):
+    encode, calls = registry.Jpeg.encode, []
+
+    def stop(self, image, quality):
+        calls.append(quality)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return encode(self, image, quality)
+
+    words = ["--models=", "--codecs=jpeg", f"--output={tmp_path}", files[0]]
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.Jpeg, "encode", stop)
+        assert command(*words) == 130
+    assert [row["quality"] for row in rows_in(tmp_path)] == list(registry.Jpeg.qualities[:4])
+    assert command(*words) == 0
+    assert [row["quality"] for row in rows_in(tmp_path)] == list(registry.Jpeg.qualities)
 
 
 def test_a_bad_image_fails_alone(codec, files, tmp_path, capsys):
-    torn, output = tmp_path / "b.png", tmp_path / "rows.jsonl"
+    torn, output = tmp_path / "b.png", tmp_path / "out"
     torn.write_bytes(files[0].read_bytes()[:-100])
     images = [files[0], torn, tmp_path / "missing.png", files[1]]
-    words = ["--qualities=20", "--rates=0.3", f"--output={output}", *map(str, images)]
-    assert cli.main(["benchmark", *words]) == 1
+    assert command(*SMALL, f"--output={output}", *images) == 1
     printed, errors = capsys.readouterr()
-    errors = errors.splitlines()
+    errors = [line for line in errors.splitlines() if "note: " not in line]
     assert errors[0] == f"cnn-compression: {tmp_path / 'missing.png'}: no such file or folder"
     assert errors[1].startswith(f"cnn-compression: {torn}: truncated") and len(errors) == 2
-    assert "2 images, model " in printed
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [row["image"] for row in rows] == ["camera.png"] * 2 + ["coffee.png"] * 2
+    assert printed.startswith("# 2 images\n")
+    per_image = 2 + len(registry.Jpeg.qualities)
+    names = ["camera.png"] * per_image + ["coffee.png"] * per_image
+    assert [row["image"] for row in rows_in(output)] == names
 
 
 def test_bad_images_alone_make_no_table(codec, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(b"hello")
-    output = tmp_path / "rows.jsonl"
-    assert cli.main(["benchmark", f"--output={output}", str(tmp_path / "a.png")]) == 1
+    output = tmp_path / "out"
+    assert command(*SMALL, f"--output={output}", tmp_path / "a.png") == 1
     printed, errors = capsys.readouterr()
-    assert (printed, errors.count("\n"), output.exists()) == ("", 1, False)
+    assert (printed, errors.count("\n")) == ("", 1)
+    assert not (output / "report.md").exists()
+
+
+def test_without_the_extra_it_still_measures(codec, files, tmp_path, capsys, monkeypatch):
+    for module in ("PIL", "pillow_heif", "pillow_jxl", "bjontegaard", "matplotlib"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert command("--qualities=20,60", f"--output={tmp_path}", files[0]) == 0
+    printed, errors = capsys.readouterr()
+    for name in ("WebP", "JPEG 2000", "AVIF", "JPEG XL", "HEIC"):
+        assert f"note: left out: {name} needs " in errors
+    assert errors.count("cnn-compression[bench]") == 5 + 2 + 1  # codecs, plots, crops
+    assert "0.1 to 1 bpp: need the extra `bench`" in printed
+    assert {codec.name, "JPEG"} <= {row["codec"] for row in rows_in(tmp_path)}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.md", "rows.csv", "rows.jsonl"]
 
 
 @pytest.mark.parametrize(
     "output, reason",
-    [("missing/rows.jsonl", "folder does not exist"), (".", "no regular file"),
-     ("a.png", "would be an input")],
+    [("a.png", "expected --output to be a folder"), ("taken", "no regular file"),
+     ("of/a.png/b", "a directory"), ("inputs", "would be an input")],
 )  # fmt: skip
 def test_an_output_that_cannot_be_is_told_before_any_work(
-    files, tmp_path, monkeypatch, capsys, output, reason
+    codec, files, tmp_path, monkeypatch, capsys, output, reason
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cnn_compression, "load", None)
+    monkeypatch.setattr(run, "measure", None)
     data = files[0].read_bytes()
-    (tmp_path / "a.png").write_bytes(data)
-    assert cli.main(["benchmark", f"--output={output}", "a.png"]) == 1
+    for path in ("a.png", "of/a.png", "inputs/crops.png"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    (tmp_path / "taken" / "report.md").mkdir(parents=True)
+    assert command(*SMALL, f"--output={output}", "a.png", "inputs/crops.png") == 1
     errors = capsys.readouterr().err
     assert reason in errors and errors.count("\n") == 1
-    assert (tmp_path / "a.png").read_bytes() == data
+    assert (tmp_path / "inputs" / "crops.png").read_bytes() == data
 
 
-def test_command_refuses_qualities_out_of_range(files, capsys):
-    assert cli.main(["benchmark", "--qualities=20,101", str(files[0])]) == 1
-    assert "expected an integer from 1 to 100" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        (["--qualities=20,101"], "expected an integer from 1 to 100"),
+        (["--qualities="], "expected at least one"),
+        (["--sizes=1,0"], "expected integers from 1"),
+        (["--rates=0.1,-1"], "expected numbers above 0"),
+        (["--bd_range=1,0.1"], "expected two rates, the lower one first"),
+        (["--bd_range=1"], "expected two rates"),
+        (["--codecs=jpeg,gif"], "expected codecs of jpeg, webp"),
+        (["--models=", "--codecs="], "at least one codec or model"),
+        (["--models=nobody"], "expected a model"),
+        (["--codecs=jpeg", "--anchor=webp"], "expected one of the codecs that are measured"),
+        (["--crop_images=z.png"], "--crop_images among the images. Received: z.png"),
+    ],
+)
+def test_one_line_says_what_is_wrong(codec, files, capsys, monkeypatch, words, reason):
+    monkeypatch.setattr(run, "measure", None)
+    assert command(*words, files[0]) == 1
+    printed, errors = capsys.readouterr()
+    assert reason in errors and errors.count("\n") == 1 and printed == ""
+
+
+def test_progress_counts_rows(codec, files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    words = ["--models=", "--codecs=jpeg", f"--output={tmp_path}", files[0]]
+    assert command(*words) == 0
+    total = len(registry.Jpeg.qualities)
+    errors = capsys.readouterr().err
+    steps = [step for step in errors.split("\r\033[K") if step.startswith("[")]
+    assert steps[0].startswith(f"[{'.' * 20}] 0/{total} ")
+    assert f"] 1/{total} camera.png JPEG, " in steps[1] and steps[1].endswith(" min left")
+    assert steps[-1].startswith(f"[{'#' * 20}] {total}/{total} ")
+    assert errors.rstrip("\n").endswith("\r\033[K")
+
+
+def test_the_anchor_may_be_a_model(codec, files, capsys):
+    pytest.importorskip("bjontegaard")
+    assert command(*SMALL, f"--anchor={codec.name}", files[0]) == 0
+    assert f"deltas against {codec.name}" in capsys.readouterr().out
+    assert command("--qualities=20,60", "--codecs=", files[0]) == 0  # nothing to compare with
+    assert "deltas" not in capsys.readouterr().out
+
+
+def test_models_by_their_names(codec, files, monkeypatch, capsys):
+    loaded = []
+    monkeypatch.setattr(cnn_compression, "load", lambda name: loaded.append(name) or codec)
+    assert command("--models=one, two", "--codecs=jpeg", files[0]) == 1
+    assert loaded == ["one", "two"]
+    assert "expected codecs of different names" in capsys.readouterr().err

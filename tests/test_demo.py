@@ -1,5 +1,6 @@
 import importlib.util
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ class Halves:
 
     name = "halves"
     fingerprint = "0123456789abcdef"
+    model = SimpleNamespace(variables=[])
 
     def encode(self, image, quality):
         small = tf.image.resize(image, [(side + 1) // 2 for side in image.shape[:2]], "area")

@@ -27,7 +27,7 @@ VERBS = {
     "info": "what payloads say of themselves, one line each",
     "train": "photographs -> a model",
     "export": "a model -> a SavedModel, for TensorFlow Serving and for the verbs above",
-    "benchmark": "how good a model is on images, beside JPEG",
+    "benchmark": "how good models are on images, beside JPEG, WebP, AVIF and others",
     "demo": "a photograph there and back, beside JPEG at the same bytes",
 }
 INTERRUPTED = 130

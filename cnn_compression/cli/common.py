@@ -124,7 +124,9 @@ def describe(values: flags.FlagValues) -> str:
             choices = getattr(flag.parser, "enum_values", None)
             names += "=" + ("|".join(choices) if choices else flag.parser.flag_type().upper())
         default = flag.default
-        silent = default is None or default is False or default in ("", [])  # 0 is worth saying
+        if isinstance(default, (list, tuple)):
+            default = ",".join(map(str, default))
+        silent = default is None or default is False or default == ""  # 0 is worth saying
         rows.append((names, flag.help + ("" if silent else f" (default: {default})")))
     return table(rows)
 
@@ -360,11 +362,16 @@ def make_folders(targets: Iterable[Path]) -> None:
         check_folder(folder)
 
 
-def each(sources: Iterable[Path], work: Callable[[Path], Result], tally: Tally) -> None:
-    """Does every file; one that fails is said on stderr and the others are done."""
-    sources = list(sources)
+def each(
+    sources: Iterable[Path], work: Callable[[Path], Result], tally: Tally, progress=None
+) -> None:
+    """Does every file; one that fails is said on stderr and the others are done.
+
+    `progress` stands in for `show_progress`.
+    """
+    sources, progress = list(sources), progress or show_progress
     for index, source in enumerate(sources):
-        show_progress(index, len(sources), source)
+        progress(index, len(sources), source)
         try:
             result = work(source)
         except Exception as error:  # whatever a file provokes, it is that file's failure only
@@ -374,12 +381,12 @@ def each(sources: Iterable[Path], work: Callable[[Path], Result], tally: Tally) 
         for note in result.notes:
             complain(f"note: {note}", source)
         if result.line:
-            show_progress()
+            progress()
             print(result.line)
-    show_progress()
+    progress()
 
 
-def show_progress(done: int = 0, count: int = 0, path: Path | None = None) -> None:
+def show_progress(done: int = 0, count: int = 0, path: str | Path | None = None) -> None:
     """Draws a bar on a terminal's last line; without arguments, wipes it."""
     if not sys.stderr.isatty():
         return

@@ -29,6 +29,8 @@ Files of those names are replaced. What is transparent in PHOTO becomes white.
 PHOTO = "astronaut"
 WHITE = (255, 255, 255)
 RUNS = 3
+# What the table shows of `benchmark.MEASURES`.
+MEASURES = ("bpp", "psnr", "ssim", "ms_ssim", "encode_seconds", "decode_seconds")
 
 # The side-by-side picture, in pixels: its panels fit into a square of this side, and below each
 # stands a detail of the photograph, enlarged to the same square.
@@ -59,7 +61,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     codec = common.load_codec(values.model)
     from cnn_compression import benchmark
 
-    [ours] = benchmark.measure(codec, stem, image, [values.quality], RUNS)
+    [ours] = benchmark.measure(benchmark.Model(codec), stem, image, [values.quality], RUNS)
     quality, fits = _jpeg_within(len(ours.payload), image)
     [jpeg] = benchmark.measure(benchmark.Jpeg(), stem, image, [quality], RUNS)
     codeds = {
@@ -121,7 +123,7 @@ def _table(stem: str, image: np.ndarray, codec, codeds: dict, fits: bool) -> str
     head = ("", "bytes", "bpp", "PSNR", "SSIM", "MS-SSIM", "encode s", "decode s")
     body = [head]
     for name, coded in codeds.items():
-        cells = benchmark.cells(asdict(coded.row), missing="-")
+        cells = benchmark.cells(asdict(coded.row), MEASURES, missing="-")
         body.append((name, str(coded.row.bytes), *cells))
     left = max(len(name) for name, *_ in body)
     limit = "the highest quality that takes no more bytes" if fits else "even this takes more bytes"

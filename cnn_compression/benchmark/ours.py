@@ -1,0 +1,100 @@
+"""Our models as the benchmark measures them, and what is left when a network is taken away.
+
+The two ablations are the codec itself around other functions in the networks' places, so that they
+differ from it in nothing else: the same JPEG, the same header, the same count of bytes.
+"""
+
+import hashlib
+from types import SimpleNamespace
+
+import numpy as np
+import tensorflow as tf
+
+from cnn_compression import __version__, codec, ops
+
+LIBRARY = f"cnn-compression {__version__}, TensorFlow {tf.__version__}"
+QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+
+
+class Model:
+    """A model of ours.
+
+    Args:
+        codec: `cnn_compression.codec.Codec`.
+        qualities: integers 1..100 to measure at.
+    """
+
+    library = LIBRARY
+
+    def __init__(self, codec, qualities=QUALITIES):
+        self.codec, self.name, self.qualities = codec, codec.name, tuple(dict.fromkeys(qualities))
+        self.settings = f"model {codec.fingerprint}, weights {_weights(codec.model)}"
+
+    def encode(self, image, quality):
+        return self.codec.encode(image, quality)
+
+    def decode(self, payload):
+        return self.codec.decode(payload)
+
+
+class RecAlone(Model):
+    """JPEG and RecCNN: a plain mean of 2x2 pixels in ComCNN's place.
+
+    Its payloads are the model's: the model's own decoder restores them.
+    """
+
+    def __init__(self, ours, qualities=QUALITIES):
+        super().__init__(codec.Codec(_MeanForCom(ours.model), ours.name), qualities)
+        self.name = f"RecCNN alone ({ours.name})"
+
+
+class HalfBicubic:
+    """Downscale by 2, JPEG, upscale: no network at all. The mean of 2x2 pixels, Keys' bicubic."""
+
+    name = "JPEG at half size, bicubic"
+    library = LIBRARY
+    settings = "2x2 mean, JPEG of our payload, bicubic (a = -1/2)"
+    qualities = QUALITIES
+
+    def __init__(self):
+        self._codec = codec.Codec(_NoNetworks(), self.name)
+
+    def encode(self, image, quality):
+        return self._codec.encode(image, quality)
+
+    def decode(self, payload):
+        return self._codec.decode(payload)
+
+
+def _weights(model):
+    """8 hexadecimal digits over all weights: a payload's fingerprint knows only RecCNN's."""
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        digest.update(np.asarray(variable.value).tobytes())
+    return digest.hexdigest()[:8]
+
+
+class _MeanForCom:
+    """A `ComRec` whose compact image is a plain mean."""
+
+    def __init__(self, model):
+        self._model = model
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def compact(self, image, quality):
+        return ops.downsample(ops.pad_to_multiple(image, self.scale), self.scale)
+
+
+class _NoNetworks:
+    """What `Codec` asks of a `ComRec`, without any weights."""
+
+    channels, scale = 3, 2
+    rec = SimpleNamespace(variables=())
+
+    def compact(self, image, quality):
+        return ops.downsample(ops.pad_to_multiple(image, self.scale), self.scale)
+
+    def restore(self, compact_hat, quality, height, width):
+        return ops.crop(ops.upsample_bicubic(compact_hat), height, width)

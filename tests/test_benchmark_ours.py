@@ -1,0 +1,80 @@
+"""Models beside what is left of them when a network is taken away."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnn_compression import container, jpeg, metrics
+from cnn_compression.benchmark import Model, ours, registry
+from cnn_compression.codec import Codec
+from cnn_compression.models.com_rec import ComRec
+
+
+def mean_of_squares(image):
+    """The plain mean of 2x2 pixels, the last ones repeated where a side is odd, by NumPy."""
+    height, width, channels = image.shape
+    image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge").astype(float)
+    small = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2, channels).mean((1, 3))
+    return np.rint(small).astype(np.uint8)
+
+
+def test_a_model_is_its_codec(codec, photos):
+    model, image = Model(codec, [20, 40, 40]), photos["coffee"]
+    assert (model.name, model.qualities) == (codec.name, (20, 40))
+    assert codec.fingerprint in model.settings
+    payload = model.encode(image, 40)
+    assert payload == codec.encode(image, 40)
+    np.testing.assert_array_equal(model.decode(payload), codec.decode(payload))
+
+
+def test_settings_tell_models_apart_that_share_a_decoder():
+    model = ComRec.from_preset("fast")
+    before = Model(Codec(model))
+    kernel = model.com.trainable_variables[0]
+    kernel.assign(kernel + 1)
+    after = Model(Codec(model))
+    assert before.codec.fingerprint == after.codec.fingerprint
+    assert before.settings != after.settings
+
+
+@pytest.mark.parametrize("crop", [(slice(None), slice(None)), (slice(101), slice(77))])
+@pytest.mark.parametrize("photo", ["chelsea", "camera"])
+def test_rec_alone_takes_the_plain_mean_and_the_models_decoder(codec, photos, crop, photo):
+    image = photos[photo][crop] // 4 * 4  # whose means are whole: nothing hangs on rounding
+    alone = ours.RecAlone(codec)
+    payload = alone.encode(image, 50)
+    plain = jpeg.encode(mean_of_squares(image), 50).numpy()
+    np.testing.assert_array_equal(jpeg.decode(payload), jpeg.decode(plain))
+    assert container.read_header(payload).fingerprint == codec.fingerprint
+    np.testing.assert_array_equal(alone.decode(payload), codec.decode(payload))
+    assert payload != codec.encode(image, 50)
+
+
+@pytest.mark.parametrize("crop", [(slice(None), slice(None)), (slice(101), slice(77))])
+@pytest.mark.parametrize("photo", ["chelsea", "camera"])
+def test_bicubic_uses_no_network(photos, crop, photo):
+    image = photos[photo][crop] // 4 * 4  # whose means are whole: nothing hangs on rounding
+    codec = ours.HalfBicubic()
+    payload = codec.encode(image, 80)
+    plain = jpeg.encode(mean_of_squares(image), 80).numpy()
+    small = jpeg.decode(plain)
+    np.testing.assert_array_equal(jpeg.decode(payload), small)
+    size = [2 * side for side in small.shape[:2]]
+    large = tf.saturate_cast(tf.round(tf.image.resize(small, size, "bicubic")), tf.uint8)
+    image_hat = codec.decode(payload)
+    assert image_hat.shape == image.shape
+    # TensorFlow renormalises the kernel at the edges; inside, rounding is all that differs.
+    error = image_hat.astype(int) - large.numpy().astype(int)[: image.shape[0], : image.shape[1]]
+    assert np.abs(error[4:-4, 4:-4]).max() <= 1
+    assert metrics.psnr(image, image_hat) > 24
+
+
+def test_a_name_stands_for_one_codec(codec):
+    with pytest.raises(ValueError, match=f"different names. Received twice: .*{codec.name}"):
+        registry.open_codecs(["jpeg"], [codec, codec], [50])
+
+
+def test_each_model_has_its_ablation(codec):
+    opened, _ = registry.open_codecs(["rec", "jpeg"], [codec], [30])
+    assert [c.name for c in opened] == [codec.name, f"RecCNN alone ({codec.name})", "JPEG"]
+    assert opened[0].qualities == opened[1].qualities == (30,)
