@@ -38,13 +38,14 @@ class Model:
 
 
 class RecAlone(Model):
-    """JPEG and RecCNN: a plain mean of 2x2 pixels in ComCNN's place.
+    """JPEG and RecCNN: a plain mean of the pixels in ComCNN's place.
 
     Its payloads are the model's: the model's own decoder restores them.
     """
 
     def __init__(self, ours, qualities=QUALITIES):
-        super().__init__(codec.Codec(_MeanForCom(ours.model), ours.name), qualities)
+        model = _around([_MeanForCom(pair) for pair in ours.model.pairs], ours.model)
+        super().__init__(codec.Codec(model, ours.name), qualities)
         self.name = f"RecCNN alone ({ours.name})"
 
 
@@ -57,7 +58,10 @@ class HalfBicubic:
     qualities = QUALITIES
 
     def __init__(self):
-        self._codec = codec.Codec(_NoNetworks(), self.name)
+        # Qualities are the JPEG's own, as of a single pair.
+        own = np.arange(1, 101, dtype=np.int32)
+        tables = SimpleNamespace(pair_of_quality=np.zeros_like(own), jpeg_quality=own)
+        self._codec = codec.Codec(_around([_NoNetworks()], tables), self.name)
 
     def encode(self, image, quality):
         return self._codec.encode(image, quality)
@@ -74,27 +78,43 @@ def _weights(model):
     return digest.hexdigest()[:8]
 
 
-class _MeanForCom:
-    """A `ComRec` whose compact image is a plain mean."""
+def _around(pairs, tables):
+    """What `Codec` asks of a `MultiScale`, with other pairs: the tables of qualities stay."""
+    return SimpleNamespace(
+        pairs=pairs,
+        scales=[pair.scale for pair in pairs],
+        channels=pairs[0].channels,
+        variables=[variable for pair in pairs for variable in pair.rec.variables],
+        pair_of_quality=tables.pair_of_quality,
+        jpeg_quality=tables.jpeg_quality,
+    )
 
-    def __init__(self, model):
-        self._model = model
+
+def _mean(image, scale):
+    return ops.downsample(ops.pad_to_multiple(image, scale), scale)
+
+
+class _MeanForCom:
+    """A `ComRec` whose ComCNN is a plain mean."""
+
+    def __init__(self, pair):
+        self._pair = pair
 
     def __getattr__(self, name):
-        return getattr(self._model, name)
+        return getattr(self._pair, name)
 
     def compact(self, image, quality):
-        return ops.downsample(ops.pad_to_multiple(image, self.scale), self.scale)
+        return self.rec.emphasise(_mean(image, self.scale), quality)
 
 
 class _NoNetworks:
     """What `Codec` asks of a `ComRec`, without any weights."""
 
-    channels, scale = 3, 2
+    channels, scale, chroma = 3, 2, "4:2:0"
     rec = SimpleNamespace(variables=())
 
     def compact(self, image, quality):
-        return ops.downsample(ops.pad_to_multiple(image, self.scale), self.scale)
+        return _mean(image, self.scale)
 
     def restore(self, compact_hat, quality, height, width):
         return ops.crop(ops.upsample_bicubic(compact_hat), height, width)
