@@ -1,6 +1,6 @@
 """What a setting of training is worth: trials of one budget, scored on held-out photographs.
 
-    python benchmarks/trials.py --output=runs/trials --base=scale=1,steps=1200,batch_size=8 \
+    python benchmarks/trials.py --output=runs/trials --base="scale=1;steps=1200;batch_size=8" \
         --trial=adam: --trial=muon:optimizer=muon DATA/train/*
 
 Each trial trains in its own folder with the settings of `--base` and its own (fields of
@@ -18,8 +18,8 @@ from absl import app, flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", None, "folder of the runs", required=True)
-flags.DEFINE_string("base", "", "settings of all trials, FIELD=VALUE,...")
-flags.DEFINE_multi_string("trial", [], "NAME:FIELD=VALUE,...")
+flags.DEFINE_string("base", "", "settings of all trials, FIELD=VALUE;...")
+flags.DEFINE_multi_string("trial", [], "NAME:FIELD=VALUE;...")
 flags.DEFINE_list("qualities", "8,15,25,40,55,70,85,95", "of the JPEG, to code at")
 flags.DEFINE_list("rates", "0.1,0.15,0.25,0.38,0.5,0.75,1,1.5", "bits a pixel, to interpolate at")
 
@@ -28,7 +28,7 @@ def settings(text):
     from cnn_compression.config import TrainConfig
 
     types = get_type_hints(TrainConfig)
-    pairs = [item.split("=", 1) for item in text.split(",") if item]
+    pairs = [item.split("=", 1) for item in text.split(";") if item]
     return {name: types[name](value) for name, value in pairs}
 
 

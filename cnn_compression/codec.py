@@ -342,10 +342,10 @@ class Codec:
 
     def _to_model(self, images):
         """Images with the model's channels, and whether they are grey: grey ones are repeated."""
-        channels = self.model.channels
+        channels, count = self.model.channels, images.shape[0]
         grey = tf.equal(tf.shape(images)[-1], 1)
         images = tf.cond(grey, lambda: tf.repeat(images, channels, axis=-1), lambda: images)
-        return tf.ensure_shape(images, [None, None, None, channels]), grey
+        return tf.ensure_shape(images, [count, None, None, channels]), grey
 
     def _to_luma(self, x):
         return luma(x) if self.model.channels == 3 else x

@@ -1,6 +1,7 @@
 """What a training run depends on; without TensorFlow, so that flags can be made of it quickly."""
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 
 
@@ -19,6 +20,7 @@ class TrainConfig:
     data: tuple[str, ...] = _option((), "Folders (or files) of training images.")
     output: str = _option("", "Folder for checkpoints, logs and the trained model.")
     preset: str = _option("fast", "Networks.", choices=("fast", "paper"))
+    rec: str = _option("", "Of RecCNN, where it is not the preset's: ARGUMENT=INTEGER,...")
     scale: int = _option(
         2, "Image pixels per compact pixel along each side: 2, or 1 (fast).", choices=(1, 2)
     )
@@ -87,10 +89,17 @@ class TrainConfig:
                 "expected 1 <= min_quality <= max_quality <= 100. "
                 f"Received: {self.min_quality}, {self.max_quality}"
             )
+        if not re.fullmatch(r"(\w+=\d+(,(?=\w)|$))*", self.rec):
+            raise ValueError(f"rec must be ARGUMENT=INTEGER,... Received: {self.rec!r}")
         if self.crop_size % 16:
             raise ValueError(f"crop_size must be a multiple of 16. Received: {self.crop_size}")
         if not self.data or not self.output:
             raise ValueError("data and output must be given: folders of images, and a folder")
+
+    def rec_arguments(self):
+        """`rec` as a dict of int."""
+        pairs = (item.split("=") for item in self.rec.split(",") if item)
+        return {name: int(value) for name, value in pairs}
 
     def phase(self, step):
         """Which objective step number `step` trains: joint, restore or reduce."""

@@ -5,14 +5,7 @@ import numpy as np
 from keras import ops
 
 from cnn_compression.jpeg_twin import LUMA_TABLE, mean_luma_step
-from cnn_compression.ops import (
-    block_dct_exact,
-    block_idct_exact,
-    crop,
-    pad_to_multiple,
-    rgb_to_ycc,
-    ycc_to_rgb,
-)
+from cnn_compression.ops import BLOCK_DCT, crop, luma, map_blocks, pad_to_multiple
 
 
 def conv(filters, size=3, **kwargs):
@@ -81,8 +74,15 @@ class ResidualBlock(keras.layers.Layer):
 
     def call(self, x, embedding):
         """float `[N, H, W, filters]` and `[N, units]` to `[N, H, W, filters]`."""
-        scale, shift = ops.split(self.modulation(embedding)[:, None, None, :], 2, axis=-1)
-        return x + self.conv2(ops.relu(self.conv1(x) * (1.0 + scale) + shift))
+        scale, shift = ops.split(self.modulation(embedding), 2, axis=-1)
+        if x.shape[0] == 1:
+            # One quality folds into the weights: fewer passes over the features.
+            kernel = self.conv1.kernel * (1.0 + scale[0])
+            bias = self.conv1.bias * (1.0 + scale[0]) + shift[0]
+            y = ops.conv(x, kernel, padding="same") + bias
+        else:
+            y = self.conv1(x) * (1.0 + scale)[:, None, None] + shift[:, None, None]
+        return x + self.conv2(ops.relu(y))
 
     def get_config(self):
         return super().get_config() | {"filters": self.filters}
@@ -116,15 +116,15 @@ class Emphasis(keras.layers.Layer):
     def call(self, x, embedding, inverse=False):
         """float32 `[N, H, W, C]` in about [0, 1] and `[N, units]` to `[N, H, W, C]`."""
         height, width, channels = ops.shape(x)[1:]
-        logs = self.log_gains(ops.cast(embedding, "float32"))[:, None, None, :]
+        logs = self.log_gains(ops.cast(embedding, "float32"))
         gains = ops.exp(-logs if inverse else logs)
-        levels = 255.0 * pad_to_multiple(x, 8)
-        planes = rgb_to_ycc(levels) if channels == 3 else levels
-        coefficients = block_dct_exact(planes[..., :1] - 128.0) * gains[..., :64]
-        luma = block_idct_exact(coefficients) + 128.0
-        if channels == 3:
-            chroma = (planes[..., 1:] - 128.0) * gains[..., 64:] + 128.0
-            luma = ycc_to_rgb(ops.concatenate([luma, chroma], axis=-1))
-        changed = crop(luma / 255.0, height, width)
-        whole = [ops.arange(size) < size // 8 * 8 for size in (height, width)]
-        return ops.where(whole[0][None, :, None, None] & whole[1][None, None, :, None], changed, x)
+        transform = ops.matmul(BLOCK_DCT.T * gains[:, None, :64], BLOCK_DCT)
+        middle = 128 / 255
+        y = (luma(x) if channels == 3 else x) - middle
+        emphasised = crop(map_blocks(pad_to_multiple(y, 8), transform), height, width)
+        # R - Y, G - Y and B - Y are chroma in other units: all grow by the one gain.
+        chroma_gain = gains[:, None, None, 64:] if channels == 3 else 1.0
+        rows, columns = (ops.arange(size) < size // 8 * 8 for size in (height, width))
+        whole = ops.cast(rows[:, None, None] & columns[None, :, None], "float32")
+        grown = emphasised + middle - chroma_gain * (y + middle)
+        return x * (1.0 + (chroma_gain - 1.0) * whole) + grown * whole

@@ -95,10 +95,19 @@ def upsample_bicubic(x):
     Output pixels lie a quarter of a pixel beside the input's, so the weights are constants, the
     same as `tf.image.resize(..., "bicubic")` gives inside the picture; edges are repeated.
     """
-    weights = [_keys_cubic(k + 0.25) for k in range(-2, 3)]
-    for axis in (1, 2):
-        x = _upsample_axis(x, axis, weights)
-    return x
+    return ops.depth_to_space(bicubic_phases(x), 2)
+
+
+def bicubic_phases(x):
+    """`upsample_bicubic` before its depth-to-space: `[N, H, W, C]` to `[N, H, W, 4 C]`."""
+    channels = x.shape[-1]
+    even = np.array([_keys_cubic(k + 0.25) for k in range(-2, 3)])
+    phases = np.stack([even, even[::-1]])  # of even and of odd pixels
+    weights = np.einsum("iv,ju,cd->vucijd", phases, phases, np.eye(channels))
+    kernel = weights.reshape(5, 5, channels, 4 * channels).astype(np.float32)
+    for _ in range(2):  # by two pixels at once it would mirror
+        x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "symmetric")
+    return ops.conv(x, kernel, padding="valid")
 
 
 def _keys_cubic(t, a=-0.5):
@@ -134,7 +143,8 @@ _DCT_COLUMNS = np.kron(_DCT, np.eye(8)).T.astype(np.float32)
 _FREQUENCY, _SAMPLE = np.arange(8)[:, None], np.arange(8)[None, :]
 _ORTHONORMAL = np.cos(np.pi * _FREQUENCY * (2 * _SAMPLE + 1) / 16) / 2
 _ORTHONORMAL[0] /= np.sqrt(2)
-_DCT_BLOCK = np.kron(_ORTHONORMAL, _ORTHONORMAL).T.astype(np.float32)
+# Orthonormal 8x8 DCT of a block's pixels by rows: rows of (v, u).
+BLOCK_DCT = np.kron(_ORTHONORMAL, _ORTHONORMAL).astype(np.float32)
 
 
 def block_dct(plane):
@@ -153,17 +163,21 @@ def block_idct(coefficients):
     return ops.depth_to_space(ops.matmul(columns, _DCT_ROWS.T) / 32.0, 8)
 
 
-def block_dct_exact(plane):
-    """Orthonormal 8x8 DCT of `[N, H, W, 1]` (H, W multiples of 8) to `[N, H/8, W/8, 64]`.
+def map_blocks(plane, matrices):
+    """Multiplies each 8x8 block, its pixels by rows, by its item's matrix.
 
-    Rows of (v, u), as `block_dct`, which rounds where libjpeg does.
+    Args:
+        plane: `[N, H, W, 1]`, H and W multiples of 8.
+        matrices: `[N, 64, 64]`, rows of what comes out.
+
+    Returns:
+        `[N, H, W, 1]`.
     """
-    return ops.matmul(ops.space_to_depth(plane, 8), _DCT_BLOCK)
-
-
-def block_idct_exact(coefficients):
-    """Inverse of `block_dct_exact`."""
-    return ops.depth_to_space(ops.matmul(coefficients, _DCT_BLOCK.T), 8)
+    blocks = ops.space_to_depth(plane, 8)
+    rows, columns = ops.shape(blocks)[1:3]
+    flat = ops.reshape(blocks, (-1, rows * columns, 64))
+    mapped = ops.matmul(flat, ops.transpose(matrices, (0, 2, 1)))
+    return ops.depth_to_space(ops.reshape(mapped, (-1, rows, columns, 64)), 8)
 
 
 def log2(x):

@@ -117,7 +117,12 @@ class Trainer:
         rate = {"rate_weight": config.rate_weight, "rate_power": config.rate_power}
         if not config.init:
             return ComRec.from_preset(
-                config.preset, config.channels, config.scale, chroma=config.chroma, **rate
+                config.preset,
+                config.channels,
+                config.scale,
+                config.rec_arguments(),
+                chroma=config.chroma,
+                **rate,
             )
         pairs = as_multi_scale(load_model(config.init)).pairs
         wanted = (config.channels, config.scale, config.chroma)

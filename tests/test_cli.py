@@ -16,6 +16,7 @@ from PIL import Image
 
 import cnn_compression
 from cnn_compression import cli
+from cnn_compression.metrics import psnr
 
 ROOT = Path(__file__).parent.parent
 
@@ -113,6 +114,15 @@ def test_version(command):
         (["encode", "a.png", "--flatten=pink"], "expected #rrggbb or one of black"),
         (["encode", "a.png", "--flatten=#12345"], "expected #rrggbb or one of black"),
         (["encode", "a.png", "--flatten=#12 456"], "expected #rrggbb or one of black"),
+        (["encode", "a.png", "--effort=4"], "flag --effort=4"),
+        (["encode", "a.png", "--target_bytes=0"], "expected a number above 0"),
+        (["encode", "a.png", "--target_bytes=1.5"], "flag --target_bytes=1.5"),
+        (["encode", "a.png", "--target_psnr=nan"], "expected a number above 0"),
+        (
+            ["encode", "a.png", "--target_bpp=0.2", "-q", "50"],
+            "expected one of --quality and --target_*. Received: target_bpp, quality",
+        ),
+        (["export", "a.keras", "--ranges=1-100"], "expected FIRST-LAST:JPEG_FIRST-JPEG_LAST"),
         (["encode"], "expected at least one file or folder"),
         (["info"], "expected at least one file or folder"),
     ]
@@ -462,20 +472,45 @@ def test_export_offers_the_arguments_of_export(command, monkeypatch):
 
     seen = {}
     _, *optional = inspect.signature(export.export).parameters.values()
-    monkeypatch.setattr(export, "export", lambda model, **rest: seen.update(rest) or model)
-    assert command("export", "run") == (0, "run\n", [])
+    monkeypatch.setattr(export, "export", lambda models, **rest: seen.update(rest) or models)
+    assert command("export", "half", "full") == (0, "['half', 'full']\n", [])
     assert seen == {parameter.name: parameter.default for parameter in optional}
-    assert command("export", "run", "--version=3", "--output=there")[0] == 0
-    assert seen == {"name": "", "output": "there", "version": 3}
+    words = ["--version=3", "--output=there", "--ranges=1-60:5-90,61-100:30-97"]
+    assert command("export", "run", *words)[0] == 0
+    ranges = [[1, 60, 5, 90], [61, 100, 30, 97]]
+    assert seen == {"name": "", "output": "there", "version": 3, "ranges": ranges}
 
 
-@pytest.mark.parametrize("words", [[], ["a", "b"], ["a", "--version=new"], ["nosuch.keras"]])
+@pytest.mark.parametrize("words", [[], ["a", "--version=new"], ["nosuch.keras"]])
 def test_export_of_no_model_is_one_line(command, folder, words):
     status, out, err = command("export", *words)
     assert (status, out, len(err), os.listdir()) == (1, "", 1, [])
 
 
 # With the real codec: the files that users have.
+
+
+@pytest.mark.parametrize(
+    "target, reached",
+    [
+        ("--target_bytes=3000", lambda size, db: size <= 3000),
+        ("--target_bpp=0.4", lambda size, db: 8 * size / (192 * 256) <= 0.4),
+        ("--target_psnr=29", lambda size, db: db >= 29),
+    ],
+)
+def test_encode_to_a_target(command, workplace, photos, codec, target, reached):
+    Image.fromarray(photos["coffee"]).save("a.png")
+    assert command("encode", "a.png", target)[0] == 0
+    payload = Path("a.cnn.jpg").read_bytes()
+    assert reached(len(payload), float(psnr(photos["coffee"], codec.decode(payload))))
+
+
+def test_a_target_out_of_reach_fails_alone(command, workplace, photos):
+    Image.fromarray(photos["coffee"]).save("a.png")
+    Image.new("RGB", (64, 64), "red").save("b.png")
+    status, _, err = command("encode", "a.png", "b.png", "--target_bytes=900")
+    assert (status, tree()) == (1, ["a.png", "b.cnn.jpg", "b.png"])
+    assert "a.png: even quality 1 takes" in err[0] and "Target: 900 bytes" in err[0]
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from cnn_compression import codec as codec_module
 from cnn_compression import export as export_module
 from cnn_compression.export import export
 from cnn_compression.model_files import load_model
+from cnn_compression.models.com_rec import ComRec
+from cnn_compression.models.fast import FastComCNN, FastRecCNN
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,10 @@ def test_signatures_are_named_for_serving(exported):
             {"image_bytes": ("string", 1), "quality": ("int32", 1)},
             {"payload_bytes": "string"},
         ),
+        "encode_to_size": (
+            {"image_bytes": ("string", 1), "max_bytes": ("int32", 1)},
+            {"payload_bytes": "string", "quality": "int32"},
+        ),
         "decode": ({"payload_bytes": ("string", 1)}, {"image_bytes": "string"}),
         "encode_pixels": (
             {"pixels": ("uint8", 4), "quality": ("int32", 1)},
@@ -117,6 +123,40 @@ def test_pixel_signatures_agree_with_the_codec(codec, exported, photos):
     assert payloads.numpy().tolist() == codec.encode(pixels, [30, 60])
     restored = signatures["decode_pixels"](payload_bytes=payloads)["pixels"]
     np.testing.assert_array_equal(restored, codec.decode(payloads.numpy().tolist()))
+
+
+def test_sizes_are_kept_by_the_signature(codec, exported, png_files):
+    images, files = png_files
+    contents = tf.constant([file.read_bytes() for file in files])
+    limits = [4000, 1500, 100]
+    outputs = tf.saved_model.load(exported).signatures["encode_to_size"](
+        image_bytes=contents, max_bytes=tf.constant(limits)
+    )
+    payloads, qualities = outputs["payload_bytes"].numpy(), outputs["quality"].numpy()
+    for image, limit, payload, quality in zip(images, limits, payloads, qualities, strict=True):
+        assert len(payload) <= limit
+        assert payload == (codec.encode(image, int(quality)) if quality else b"")
+    assert (qualities > 0).tolist() == [True, True, False]
+
+
+def test_models_of_several_scales_are_joined(tmp_path):
+    for scale in (1, 2):
+        com, rec = FastComCNN(3, scale, 8, 1), FastRecCNN(3, scale, 8, 0, 1)
+        ComRec(com, rec).save(tmp_path / f"{scale}.keras")
+    models = [tmp_path / "2.keras", tmp_path / "1.keras"]
+    ranges = [[1, 40, 5, 80], [41, 100, 20, 95]]
+    folder = export(models, "both", tmp_path / "models", ranges=ranges)
+    loaded = load_model(folder)
+    assert (loaded.scales, loaded.ranges) == ([2, 1], ranges)
+    sources = [load_model(model) for model in models]
+    for pair, source in zip(loaded.pairs, sources, strict=True):
+        for value, other in zip(pair.get_weights(), source.get_weights(), strict=True):
+            np.testing.assert_array_equal(value, other)
+    with pytest.raises(ValueError, match="expected 2 ranges"):
+        export(models, "both", tmp_path / "models")
+    with pytest.raises(ValueError, match="falling order"):
+        export(models[::-1], "both", tmp_path / "models", ranges=ranges)
+    assert [path.name for path in (tmp_path / "models" / "both").iterdir()] == ["1"]
 
 
 def test_stock_ops_only(exported):

@@ -10,11 +10,11 @@ from PIL import Image
 from cnn_compression import jpeg
 
 
-def by_pillow(image, quality):
-    """The same JPEG by Pillow: progressive, optimised, 4:2:0; TensorFlow writes 300 dpi."""
+def by_pillow(image, quality, chroma="4:2:0"):
+    """The same JPEG by Pillow: progressive, optimised; TensorFlow writes 300 dpi."""
     file = io.BytesIO()
     picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-    settings = {} if image.shape[-1] == 1 else {"subsampling": "4:2:0"}
+    settings = {} if image.shape[-1] == 1 else {"subsampling": chroma}
     picture.save(
         file, "JPEG", quality=quality, progressive=True, optimize=True, dpi=(300, 300), **settings
     )
@@ -27,11 +27,12 @@ def read_by_pillow(data):
 
 
 @pytest.mark.parametrize("quality", [1, 10, 50, 75, 95, 100])
-def test_bytes_and_pixels_are_pillows(photos, quality):
+@pytest.mark.parametrize("chroma", ["4:2:0", "4:4:4"])
+def test_bytes_and_pixels_are_pillows(photos, quality, chroma):
     for name, photo in photos.items():
         image = photo[:-1, :-3]
-        data = jpeg.encode(image, quality).numpy()
-        assert data == by_pillow(image, quality), name
+        data = jpeg.encode(image, quality, chroma).numpy()
+        assert data == by_pillow(image, quality, chroma), name
         decoded = jpeg.decode(data).numpy()
         assert decoded.shape == image.shape and decoded.dtype == np.uint8
         np.testing.assert_array_equal(decoded, read_by_pillow(data), name)

@@ -75,6 +75,22 @@ def test_edges_are_the_real_codecs(photos, height, width, channels):
         assert difference.max() <= 2 and difference.mean() <= 0.05
 
 
+@pytest.mark.parametrize("size", [(192, 256), (7, 9), (1, 3), (17, 31)])
+def test_chroma_of_full_size_is_the_real_codecs(photos, size):
+    for name in ("coffee", "astronaut"):
+        image = photos[name][: size[0], : size[1]]
+        for quality in (10, 50, 90):
+            file = jpeg.encode(image, quality, "4:4:4").numpy()
+            compact_hat, bits = jpeg_twin.jpeg_twin(
+                image[None] / np.float32(255), np.array([quality]), chroma="4:4:4"
+            )
+            real = jpeg.decode(file).numpy().astype(np.float32)
+            difference = np.abs(np.round(255 * compact_hat[0]) - real)
+            assert difference.max() <= 2 and difference.mean() <= 0.002
+            if size == (192, 256):
+                assert bits[0] == pytest.approx(8 * len(file), rel=0.2)
+
+
 def test_hard_edges_and_saturated_colours_are_the_real_codecs():
     """Overshoot that the decoder clips, and chroma at both ends of its range."""
     image = np.zeros((64, 64, 3), np.uint8)

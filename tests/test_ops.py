@@ -229,3 +229,23 @@ def test_dct_passes_gradients_through_both_roundings():
 
 def test_log2():
     np.testing.assert_allclose(ops.log2(np.array([0.5, 1, 8, 1024.0])), [-1, 0, 3, 10], atol=1e-5)
+
+
+def test_map_blocks_is_each_block_by_its_items_matrix():
+    rng = np.random.default_rng(5)
+    plane = rng.normal(size=(2, 16, 24, 1)).astype(np.float32)
+    matrices = rng.normal(size=(2, 64, 64)).astype(np.float32)
+    mapped = np.asarray(ops.map_blocks(plane, matrices))
+    for item, top, left in [(0, 0, 0), (0, 8, 16), (1, 8, 8)]:
+        block = plane[item, top : top + 8, left : left + 8].reshape(64)
+        expected = (matrices[item] @ block).reshape(8, 8, 1)
+        found = mapped[item, top : top + 8, left : left + 8]
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_block_dct_matrix_is_orthonormal_and_libjpegs():
+    np.testing.assert_allclose(ops.BLOCK_DCT @ ops.BLOCK_DCT.T, np.eye(64), atol=1e-6)
+    plane = np.random.default_rng(6).integers(-128, 128, (1, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_allclose(
+        ops.BLOCK_DCT @ plane.reshape(64), ops.block_dct(plane)[0, 0, 0], atol=0.3
+    )

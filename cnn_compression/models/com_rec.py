@@ -43,18 +43,16 @@ class ComRec(keras.Model):
         self(np.zeros((1, 16, 16, self.channels), np.float32), np.array([50], np.int32))
 
     @classmethod
-    def from_preset(cls, preset="fast", channels=3, scale=2, **kwargs):
+    def from_preset(cls, preset="fast", channels=3, scale=2, rec=None, **kwargs):
         """A new model with random weights: `fast` (the default) or `paper` (1708.00838).
 
-        Further arguments are those of the class.
+        `rec` are arguments of the RecCNN that differ from the preset's, further ones the class'.
         """
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {sorted(PRESETS)}. Received: {preset!r}")
-        networks = [
-            network(channels, scale, name=name)
-            for network, name in zip(PRESETS[preset], ("com", "rec"), strict=True)
-        ]
-        return cls(*networks, name=preset, **kwargs)
+        com_class, rec_class = PRESETS[preset]
+        com = com_class(channels, scale, name="com")
+        return cls(com, rec_class(channels, scale, name="rec", **rec or {}), name=preset, **kwargs)
 
     def compact(self, image, quality, training=False):
         """Image to compact.

@@ -10,7 +10,7 @@ from keras import ops
 
 from cnn_compression.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
 from cnn_compression.models.network import Network
-from cnn_compression.ops import crop, downsample, pad_to_multiple, upsample_bicubic
+from cnn_compression.ops import bicubic_phases, crop, downsample, pad_to_multiple
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -59,28 +59,39 @@ class FastComCNN(Network):
 class FastRecCNN(Network):
     """compact_hat to image_hat: plain upsampling plus the residual of a two-level network.
 
-    Residual blocks at half of the image's size stand around blocks of twice the width at a quarter:
-    the inner ones see twice as far for the same multiply-adds a pixel.
+    Residual blocks at half of the image's size stand around wider ones at a quarter: the inner ones
+    see twice as far for the same multiply-adds a pixel.
 
     Args:
         channels: of compact and image, 1 or 3.
         scale: 2 (bicubic upsampling), or 1 for a compact image of the image's own size.
-        filters: width at half size; twice that inside.
+        filters: width at half size.
         blocks: residual blocks before and again after the inner level.
+        inner_filters: width of the inner level.
         inner_blocks: residual blocks of the inner level.
     """
 
     scales = (1, 2)
 
-    def __init__(self, channels=3, scale=2, filters=48, blocks=1, inner_blocks=4, **kwargs):
+    def __init__(
+        self,
+        channels=3,
+        scale=2,
+        filters=48,
+        blocks=1,
+        inner_filters=96,
+        inner_blocks=4,
+        **kwargs,
+    ):
         super().__init__(channels, scale, **kwargs)
-        self.filters, self.blocks, self.inner_blocks = filters, blocks, inner_blocks
+        self.filters, self.blocks = filters, blocks
+        self.inner_filters, self.inner_blocks = inner_filters, inner_blocks
         self.embedding = QualityEmbedding(name="embedding")
         self.emphasis = Emphasis(name="emphasis")
         self.head = conv(filters, name="head")
         self.before = [ResidualBlock(filters, name=f"before{i}") for i in range(blocks)]
-        self.down = conv(2 * filters, 2, strides=2, name="down")
-        self.inner = [ResidualBlock(2 * filters, name=f"inner{i}") for i in range(inner_blocks)]
+        self.down = conv(inner_filters, 2, strides=2, name="down")
+        self.inner = [ResidualBlock(inner_filters, name=f"inner{i}") for i in range(inner_blocks)]
         self.up = conv(4 * filters, 1, name="up")
         self.after = [ResidualBlock(filters, name=f"after{i}") for i in range(blocks)]
         self.tail = conv(4 * channels, kernel_initializer="zeros", dtype="float32", name="tail")
@@ -106,13 +117,14 @@ class FastRecCNN(Network):
         x = x + ops.depth_to_space(self.up(y), 2)
         for block in self.after:
             x = block(x, embedding)
-        upsampled = upsample_bicubic(compact_hat) if scale == 2 else compact_hat
-        image_hat = upsampled + ops.depth_to_space(self.tail(x), 2)
+        plain = bicubic_phases(compact_hat) if scale == 2 else halved
+        image_hat = ops.depth_to_space(plain + self.tail(x), 2)
         return crop(image_hat, scale * height, scale * width)
 
     def get_config(self):
         return super().get_config() | {
             "filters": self.filters,
             "blocks": self.blocks,
+            "inner_filters": self.inner_filters,
             "inner_blocks": self.inner_blocks,
         }
