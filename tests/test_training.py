@@ -20,7 +20,9 @@ from cnn_compression.codec import Codec
 from cnn_compression.data import TooManyBadFilesError, list_images, split_held_out
 from cnn_compression.model_files import MODEL_FILE, load_model
 from cnn_compression.models import com_rec
+from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
+from cnn_compression.models.multi_scale import MultiScale
 from cnn_compression.objectives import JointObjective
 from cnn_compression.training import TrainConfig, Trainer, make_strategy, save_model, train
 
@@ -109,6 +111,11 @@ def assert_same_values(a, b):
         ({"schedule": "both"}, r"schedule must be one of .*joint.* Received: 'both'"),
         ({"precision": "float16"}, "precision must be one of"),
         ({"strategy": "tpu"}, "strategy must be one of"),
+        ({"optimizer": "sgd"}, "optimizer must be one of"),
+        ({"scale": 3}, r"scale must be one of \(1, 2\). Received: 3"),
+        ({"chroma": "4:1:1"}, "chroma must be one of"),
+        ({"rec": "filters"}, "rec must be ARGUMENT=INTEGER,... Received: 'filters'"),
+        ({"rec": "filters=8,"}, "rec must be ARGUMENT=INTEGER"),
         ({"channels": 2}, r"channels must be one of \(1, 3\). Received: 2"),
         ({"steps": 0}, "steps must be at least 1. Received: 0"),
         ({"log_steps": 0}, "log_steps must be at least 1"),
@@ -452,6 +459,20 @@ def test_a_run_that_cannot_start_leaves_nothing(base, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_muon_at_full_size_resumes_exactly(base, tmp_path):
+    settings = {"optimizer": "muon", "scale": 1, "rate_power": 2.0, "output": str(tmp_path)}
+    config = replace(base, steps=6, finish_steps=0, held_out=0, **settings)
+    whole = Trainer(config)
+    for step, _ in enumerate(run_steps(whole, 0, 4)):
+        if step == 1:
+            path = whole.checkpoint().save(str(tmp_path / "ckpt"))
+    resumed = Trainer(config)
+    resumed.checkpoint().restore(path).assert_existing_objects_matched()
+    list(run_steps(resumed, 2, 4))
+    assert all(same(weights(resumed.model), weights(whole.model)))
+    assert not any(same(weights(whole.model.rec), weights(Trainer(config).model.rec))[:2])
+
+
 def test_alternate_trains_one_network_at_a_time_and_resumes(base, tmp_path):
     config = replace(base, schedule="alternate", steps=6, warmup_steps=0)
     trainer = Trainer(config)
@@ -526,8 +547,29 @@ def test_init_starts_from_the_weights_of_a_model(finished, base, tmp_path):
     assert all(same(weights(trainer.model), weights(finished[1])))
     assert all(same([v.numpy() for v in trainer.ema], weights(finished[1])))
     assert int(trainer.step.numpy()) == 0
-    with pytest.raises(ValueError, match="channels must be 3, as .*given has it. Received: 1"):
+    known = r"must be \(3, 2, '4:2:0'\), as .*given has them. Received: \(1, 2, '4:2:0'\)"
+    with pytest.raises(ValueError, match=f"channels, scale and chroma {known}"):
         Trainer(replace(base, init=str(tmp_path / "given"), channels=1))
+
+
+def test_init_takes_the_pair_of_the_scale(base, tmp_path):
+    rec = {"filters": 8, "inner_filters": 8, "inner_blocks": 1}
+    pairs = [ComRec.from_preset("fast", 3, scale, rec) for scale in (2, 1)]
+    MultiScale(pairs, [[1, 50, 5, 90], [51, 100, 30, 95]]).save(tmp_path / "model.keras")
+    for pair in pairs:
+        config = replace(base, init=str(tmp_path), scale=pair.scale, rate_weight=3.5)
+        trainer = Trainer(config)
+        assert all(same(weights(trainer.model), weights(pair)))
+        assert (trainer.model.scale, trainer.model.rate_weight) == (pair.scale, 3.5)
+
+
+def test_what_the_settings_say_of_the_networks(base):
+    settings = {"scale": 1, "chroma": "4:4:4", "rec": "filters=16,inner_blocks=2"}
+    model = Trainer(replace(base, rate_weight=2.0, rate_power=2.0, **settings)).model
+    assert (model.scale, model.chroma, model.rec.filters, model.rec.inner_blocks) == (
+        1, "4:4:4", 16, 2
+    )  # fmt: skip
+    assert (model.rate_weight, model.rate_power) == (2.0, 2.0)
 
 
 def test_init_from_nothing_is_refused_before_anything_is_written(base, tmp_path):
