@@ -1,8 +1,8 @@
 """Which qualities each of two models serves: the `--ranges` of `cnn-compression export`.
 
-    python benchmarks/quality_scale.py runs/half runs/full PHOTOGRAPHS...
+    python benchmarks/quality_scale.py runs/half runs/full DATA/train/*
 
-Both models code every photograph along the JPEG's quality. At each place where the half-size model
+Both models code what training held out along the JPEG's quality. At each place where the half-size model
 could hand over to the full-size one, the next quality must take more bytes and give at least the
 same PSNR (but for 0.05 dB) on every single photograph; of those places the one is taken that loses
 least against the better of the two models, over 0.05 to 2 bpp.
@@ -16,6 +16,7 @@ from absl import app, flags
 FLAGS = flags.FLAGS
 flags.DEFINE_list("first", "5,98", "lowest JPEG quality of the first model, highest of the second")
 flags.DEFINE_integer("step", 3, "of the JPEG's quality")
+flags.DEFINE_integer("held_out", 16, "as in training")
 TOLERANCE = 0.05
 LOW, HIGH = 0.05, 2.0
 
@@ -50,15 +51,16 @@ def area(points):
 
 
 def main(arguments):
-    from cnn_compression import images as files
     from cnn_compression.codec import Codec
-    from cnn_compression.data import list_images
+    from cnn_compression.data import ImageReader, list_images, split_held_out
+    from cnn_compression.evaluation import HeldOutEvaluation
     from cnn_compression.model_files import load_model
 
     _, first, second, *folders = arguments
     low, high = map(int, FLAGS.first)
     qualities = np.arange(low, high + 1, FLAGS.step)
-    images = [files.read(file, (255, 255, 255))[0] for file in list_images(folders)]
+    _, held_out = split_held_out(list_images(folders), FLAGS.held_out)
+    images = HeldOutEvaluation(ImageReader(held_out), channels=3).images
     curves = [curve(Codec(load_model(m)), images, qualities.tolist()) for m in (first, second)]
     half, full = (np.array(c) for c in curves)
     means = [c.mean(axis=1).T for c in curves]

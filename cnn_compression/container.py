@@ -14,7 +14,7 @@ every viewer opens it and shows the compact image. Integers are big-endian, as i
         41      4  width of the image, pixels
         45      1  channels of the image, 1 or 3
         46      1  scale: image pixels per compact pixel along each side
-        47      1  quality, 1..100
+        47      1  quality of the JPEG, 1..100
         48      8  checksum: FarmHash64 of bytes 0..47 and 56.., as `tf.fingerprint` gives it
         56         the rest of the JPEG
 

@@ -619,7 +619,8 @@ def test_info_is_one_line_for_each_payload(command, workplace, photos, codec):
     status, out, err = command("info", ".", "missing")
     assert status == 1
     assert [line.split(", ") for line in out.splitlines()] == [
-        [f"{name}.cnn.jpg: 203x101", kind, f"quality {quality}",
+        [f"{name}.cnn.jpg: 203x101", kind,
+         f"JPEG quality {codec.model.jpeg_quality[quality - 1]}",
          f"{8 * size / (203 * 101):.3f} bpp", f"{size} bytes", f"model {codec.fingerprint}",
          "preview {}x{}".format(*Image.open(f"{name}.cnn.jpg").size)]
         for (name, kind, quality), size in zip(

@@ -12,7 +12,8 @@ HELP = f"""
 usage: cnn-compression info FILES...
 
 Says what is in payloads, one line each: size of the original (width x height) and its channels,
-quality, bits per pixel of the original, bytes, the model that restores it, size of the preview.
+quality of the JPEG, bits per pixel of the original, bytes, the model that restores it, size of the
+preview, which is half of the original's or all of it.
 A folder stands for the *{container.PAYLOAD_SUFFIX} in it.
 Only the headers are read: it is `decode` that finds damage.
 """
@@ -41,7 +42,7 @@ def _describe(source: Path) -> common.Result:
         raise container.PayloadError(f"damaged: {header.width}x{header.height} pixels")
     line = (
         f"{common.shown(source)}: {header.width}x{header.height}, "
-        f"{'grey' if header.channels == 1 else 'colour'}, quality {header.quality}, "
+        f"{'grey' if header.channels == 1 else 'colour'}, JPEG quality {header.quality}, "
         f"{8 * size / pixels:.3f} bpp, {size} bytes, model {header.fingerprint}, "
         f"preview {preview_width}x{preview_height}"
     )
