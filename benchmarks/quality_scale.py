@@ -2,10 +2,10 @@
 
     python benchmarks/quality_scale.py runs/half runs/full DATA/train/*
 
-Both models code what training held out along the JPEG's quality. At each place where the half-size model
-could hand over to the full-size one, the next quality must take more bytes and give at least the
-same PSNR (but for 0.05 dB) on every single photograph; of those places the one is taken that loses
-least against the better of the two models, over 0.05 to 2 bpp.
+Both models code what training held out along the JPEG's quality. At each place where the half-size
+model could hand over to the full-size one, the next quality must take more bytes and give at least
+the same PSNR (but for 0.05 dB) on every single photograph; of those places the one is taken that
+loses least against the better of the two models, over 0.05 to 2 bpp.
 """
 
 import sys
