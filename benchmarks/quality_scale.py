@@ -46,7 +46,7 @@ def handover(half, full, position):
 def area(points):
     """Mean PSNR over log bpp of a curve of (bpp, PSNR), nothing gained between its points."""
     rates = np.geomspace(LOW, HIGH, 400)
-    x, y = np.array(sorted(points)).T
+    x, y = np.array(sorted(map(tuple, points))).T
     return np.interp(np.log(rates), np.log(x), y).mean()
 
 

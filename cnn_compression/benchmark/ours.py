@@ -71,8 +71,8 @@ class HalfBicubic:
 
 
 def _weights(model):
-    """8 hexadecimal digits over all weights: a payload's fingerprint knows only RecCNN's."""
-    digest = hashlib.sha256()
+    """8 hexadecimal digits over all that makes payloads: a fingerprint knows only RecCNNs."""
+    digest = hashlib.sha256(np.stack([model.pair_of_quality, model.jpeg_quality]).tobytes())
     for variable in model.variables:
         digest.update(np.asarray(variable.value).tobytes())
     return digest.hexdigest()[:8]
