@@ -265,14 +265,14 @@ def test_default_preview_looks_like_the_picture(codec, photos, name, quality):
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "rocket", "camera"])
 def test_default_quality_is_worth_its_bytes(codec, photos, name):
-    """Bytes and PSNR rise with quality, across the scales too, and beat JPEG at no more bytes."""
+    """Bytes and PSNR rise with quality, in both scales, and beat JPEG at no more bytes."""
     image = photos[name]
-    payloads = [codec.encode(image, quality) for quality in range(1, 101, 3)]
+    payloads = [codec.encode(image, quality) for quality in (10, 30, 50, 70, 90)]
     sizes = [len(payload) for payload in payloads]
     values = [float(metrics.psnr(image, codec.decode(payload))) for payload in payloads]
     assert sizes == sorted(sizes)
-    assert (np.diff(values) > -0.05).all()
+    assert values == sorted(values)
     plain = [jpeg.encode(image, quality).numpy() for quality in range(1, 96)]
-    for size, value in list(zip(sizes, values, strict=True))[8:-4:4]:
+    for size, value in zip(sizes[1:], values[1:], strict=True):
         fitting = [data for data in plain if len(data) <= size]
         assert value > float(metrics.psnr(image, jpeg.decode(fitting[-1])))
