@@ -1,6 +1,6 @@
 """Do bytes and PSNR rise with quality on every image? Prints the exceptions.
 
-    python benchmarks/monotone.py --model=default --step=1 IMAGES...
+python benchmarks/monotone.py --model=default --step=1 IMAGES...
 """
 
 import sys

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 class FakeCodec:
     """Quick: its payload is the image's shape and bytes."""
 
-    def encode(self, image, quality):
+    def encode(self, image, quality, effort=0):
         return b"fake %d %d %d %d " % (quality, *image.shape) + image.tobytes()
 
     def decode(self, payload):
@@ -183,7 +183,7 @@ def test_a_failure_is_one_line_and_the_others_are_done(command, folder):
 
 
 def test_what_nobody_foresaw_is_one_line_too(command, folder, monkeypatch):
-    def encode(self, image, quality):
+    def encode(self, image, quality, effort=0):
         raise RuntimeError("\nfirst\nsecond")
 
     monkeypatch.setattr(FakeCodec, "encode", encode)

@@ -18,7 +18,9 @@ class Halves:
 
     name = "halves"
     fingerprint = "0123456789abcdef"
-    model = SimpleNamespace(variables=[])
+    model = SimpleNamespace(
+        variables=[], pair_of_quality=np.zeros(100, np.int32), jpeg_quality=np.arange(1, 101)
+    )
 
     def encode(self, image, quality):
         small = tf.image.resize(image, [(side + 1) // 2 for side in image.shape[:2]], "area")

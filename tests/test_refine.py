@@ -38,14 +38,14 @@ def test_no_step_is_no_change(codec, photos):
     np.testing.assert_array_equal(refined, compact)
 
 
-@pytest.mark.parametrize("name", ["coffee", "camera"])
+@pytest.mark.parametrize("name", ["coffee", "chelsea"])
 def test_effort_buys_bytes_or_quality(codec, photos, name):
-    """For grey and colour: a smaller cost in real bytes, the same header, the same decoder."""
+    """A smaller cost in real bytes at half size, the same header, the same decoder."""
     image = photos[name]
-    plain, refined = (codec.encode(image, 40, effort) for effort in (0, 1))
+    plain, refined = (codec.encode(image, 20, effort) for effort in (0, 1))
     header, same = container.read_header(plain), container.read_header(refined)
     assert (header.scale, header.quality) == (same.scale, same.quality)
-    pair = codec.model.pairs[codec.model.pair_of_quality[39]]
+    pair = codec.model.pairs[codec.model.pair_of_quality[19]]
     slope = float(pair.rate_slope(np.array([header.quality]))[0])
 
     def paid(payload):
