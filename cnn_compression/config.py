@@ -45,7 +45,7 @@ class TrainConfig:
         8.0, "joint: lambda over the mean luma step, at JPEG quality 50.", least=0
     )
     rate_power: float = _option(1.0, "joint: power of the step that lambda follows.")
-    loss_power: float = _option(0.5, "Power of the step that losses are divided by.")
+    loss_power: float = _option(0.5, "joint: power of the step that losses are divided by.")
     preview_psnr: float = _at_least(
         25.0, "joint: dB that the compact image must keep to a plain downscale.", least=0
     )

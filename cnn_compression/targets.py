@@ -20,23 +20,7 @@ def highest_that_fits(encode, fits):
     Returns:
         payload string scalar and quality int32 scalar; "" and 0 where not even the lowest fits.
     """
-
-    def halve(low, high, best):
-        middle = (low + high + 1) // 2
-        payload = encode(middle)
-        fitting = fits(payload)
-        return (
-            tf.where(fitting, middle, low),
-            tf.where(fitting, high, middle - 1),
-            tf.where(fitting, payload, best),
-        )
-
-    low, _, best = tf.while_loop(
-        lambda low, high, best: low < high,
-        halve,
-        (tf.constant(LOWEST - 1), tf.constant(HIGHEST), tf.constant("")),
-    )
-    return best, low
+    return _bisect(encode, fits, upwards=True)
 
 
 def lowest_that_reaches(encode, reaches):
@@ -49,20 +33,30 @@ def lowest_that_reaches(encode, reaches):
     Returns:
         payload string scalar and quality int32 scalar; "" and 0 where not even the highest does.
     """
+    return _bisect(encode, reaches, upwards=False)
 
-    def halve(low, high, best):
+
+def _bisect(encode, wanted, upwards):
+    """The last wanted payload on the way up or down, and its quality; "" and 0 where there is none.
+
+    What is wanted lies at one end of the scale: the search goes `upwards` from it, or downwards.
+    """
+
+    def halve(low, high, best, found):
         middle = (low + high) // 2
         payload = encode(middle)
-        reaching = reaches(payload)
+        hit = wanted(payload)
+        up = tf.equal(hit, upwards)
         return (
-            tf.where(reaching, low, middle + 1),
-            tf.where(reaching, middle, high),
-            tf.where(reaching, payload, best),
+            tf.where(up, middle + 1, low),
+            tf.where(up, high, middle - 1),
+            tf.where(hit, payload, best),
+            tf.where(hit, middle, found),
         )
 
-    low, _, best = tf.while_loop(
-        lambda low, high, best: low < high,
+    _, _, best, found = tf.while_loop(
+        lambda low, high, *_: low <= high,
         halve,
-        (tf.constant(LOWEST), tf.constant(HIGHEST + 1), tf.constant("")),
+        (tf.constant(LOWEST), tf.constant(HIGHEST), tf.constant(""), tf.constant(0)),
     )
-    return best, tf.where(low > HIGHEST, 0, low)
+    return best, found
