@@ -16,7 +16,7 @@ flags.DEFINE_float("tolerance", 0.05, "dB that PSNR may fall from one quality to
 def main(arguments):
     from cnn_compression import images, load
     from cnn_compression.data import list_images
-    from cnn_compression.metrics import psnr
+    from cnn_compression.evaluation import code
 
     codec, exceptions = load(FLAGS.model), 0
     qualities = range(1, 101, FLAGS.step)
@@ -25,8 +25,8 @@ def main(arguments):
         image = images.read(file, (255, 255, 255))[0]
         last = None
         for quality in qualities:
-            payload = codec.encode(image, quality)
-            point = len(payload), float(psnr(image, codec.decode(payload)))
+            coded = code(codec, image, quality)
+            point = len(coded.payload), coded.psnr
             if last and (point[0] < last[0] or point[1] < last[1] - FLAGS.tolerance):
                 exceptions += 1
                 print(f"{file.name}, quality {quality}: {last} -> {point}", flush=True)

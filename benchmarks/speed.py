@@ -16,6 +16,7 @@ from absl import app, flags
 from cnn_compression import images
 from cnn_compression.codec import Codec, load
 from cnn_compression.models.com_rec import ComRec
+from cnn_compression.ops import to_unit
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("models", "default", "names in saved_models, or folders")
@@ -81,7 +82,8 @@ def main(arguments):
     codecs.append(Codec(ComRec.from_preset("paper", 3), "paper"))
     for codec in codecs:
         for quality in map(int, FLAGS.qualities):
-            pair = codec.model.pairs[codec.model.pair_of_quality[quality - 1]]
+            pair_of_image, _ = codec.model.route(to_unit(image[None]), np.array([quality]))
+            pair = codec.model.pairs[int(pair_of_image[0])]
             costs = [
                 multiply_adds(pair.com, height, width),
                 multiply_adds(pair.rec, height // pair.scale, width // pair.scale),

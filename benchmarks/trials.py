@@ -36,22 +36,15 @@ def score(model, config, qualities, rates):
     """Mean PSNR in dB at each rate, linear in log bpp between qualities; NaN outside of them."""
     from cnn_compression.codec import Codec
     from cnn_compression.data import ImageReader, list_images, split_held_out
-    from cnn_compression.evaluation import HeldOutEvaluation
-    from cnn_compression.metrics import bpp, psnr
+    from cnn_compression.evaluation import HeldOutEvaluation, code
 
     _, held_out = split_held_out(list_images(config.data), config.held_out)
     images = HeldOutEvaluation(ImageReader(held_out), config.channels).images
     codec = Codec(model)
     points = []
     for quality in qualities:
-        payloads = [codec.encode(image, quality) for image in images]
-        coded = list(zip(images, payloads, strict=True))
-        points.append(
-            [
-                np.mean([bpp(len(payload), *image.shape[:2]) for image, payload in coded]),
-                np.mean([float(psnr(image, codec.decode(payload))) for image, payload in coded]),
-            ]
-        )
+        coded = [code(codec, image, quality) for image in images]
+        points.append(np.mean([[one.bpp, one.psnr] for one in coded], axis=0))
     x, y = np.array(points).T
     return np.interp(np.log(rates), np.log(x), y, left=np.nan, right=np.nan)
 

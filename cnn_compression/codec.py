@@ -12,6 +12,7 @@ from cnn_compression.container import PayloadError
 from cnn_compression.metrics import bpp, psnr
 from cnn_compression.model_files import MODEL_FILE, find_model, load_model
 from cnn_compression.models.multi_scale import as_multi_scale
+from cnn_compression.objectives import mean_squared_error
 from cnn_compression.ops import luma, to_uint8, to_unit
 from cnn_compression.refine import EFFORT_STEPS, refine
 
@@ -251,8 +252,7 @@ class Codec:
             )
             with tf.control_dependencies([one_each, in_range]):
                 quality = tf.identity(quality)
-            pair_of_image = tf.gather(self.model.pair_of_quality, quality - 1)
-            jpeg_quality = tf.gather(self.model.jpeg_quality, quality - 1)
+            pair_of_image, jpeg_quality = self.model.route(to_unit(images), quality)
             positions, payloads = [], []
             for number, pair in enumerate(self.model.pairs):
                 mine = tf.where(tf.equal(pair_of_image, number))[:, 0]
@@ -285,7 +285,14 @@ class Codec:
             restored = [
                 (
                     tf.equal(header["scale"], pair.scale),
-                    functools.partial(self._restore, pair, compact_hat, header),
+                    functools.partial(
+                        self._restore,
+                        pair,
+                        compact_hat,
+                        header["quality"][None],
+                        header["height"],
+                        header["width"],
+                    ),
                 )
                 for pair in self.model.pairs
             ]
@@ -316,28 +323,45 @@ class Codec:
         height, width, channels = tf.unstack(tf.shape(images)[1:])
         x, grey = self._to_model(images)
         compact = pair.compact(to_unit(x), jpeg_quality)
+        files = self._jpegs(pair, compact, jpeg_quality, grey)
         if steps:
-            compact = refine(pair, to_unit(x), compact, jpeg_quality, grey, steps)
-        compact = to_uint8(tf.cond(grey, lambda: self._to_luma(compact), lambda: compact))
+            refined = refine(pair, to_unit(x), compact, jpeg_quality, grey, steps)
+            others = self._jpegs(pair, refined, jpeg_quality, grey)
+            cost = functools.partial(self._cost, pair, images, jpeg_quality)
+            files = tf.where(cost(others) < cost(files), others, files)
 
         def pack(item):
+            file, quality = item
             return container_ops.pack(
-                jpeg.encode(*item, pair.chroma),
-                self.fingerprint,
-                height,
-                width,
-                channels,
-                pair.scale,
-                quality=item[1],
+                file, self.fingerprint, height, width, channels, pair.scale, quality=quality
             )
 
-        return tf.map_fn(pack, (compact, jpeg_quality), fn_output_signature=tf.string)
+        return tf.map_fn(pack, (files, jpeg_quality), fn_output_signature=tf.string)
 
-    def _restore(self, pair, compact_hat, header):
-        """Decoded uint8 `[1, h, w, C]` to image_hat uint8 `[1, H, W, C]`."""
+    def _jpegs(self, pair, compact, jpeg_quality, grey):
+        """JPEG files, string `[N]`, of compact images float32 `[N, h, w, C]`."""
+        compact = to_uint8(tf.cond(grey, lambda: self._to_luma(compact), lambda: compact))
+        return tf.map_fn(
+            lambda item: jpeg.encode(*item, pair.chroma),
+            (compact, jpeg_quality),
+            fn_output_signature=tf.string,
+        )
+
+    def _cost(self, pair, images, jpeg_quality, files):
+        """Distortion + lambda x rate of what JPEG files restore to: float32 `[N]`."""
+        height, width = tf.unstack(tf.shape(images)[1:3])
+        compact_hat = tf.map_fn(jpeg.decode, files, fn_output_signature=_IMAGE)
+        image_hat = self._restore(pair, compact_hat, jpeg_quality, height, width)
+        rate = tf.cast(8 * tf.strings.length(files), tf.float32) / tf.cast(
+            height * width, tf.float32
+        )
+        error = mean_squared_error(to_unit(images), to_unit(image_hat))
+        return error + pair.rate_slope(jpeg_quality) * rate
+
+    def _restore(self, pair, compact_hat, jpeg_quality, height, width):
+        """Decoded uint8 `[N, h, w, C]` to image_hat uint8 `[N, H, W, C]`."""
         x, grey = self._to_model(compact_hat)
-        quality = header["quality"][None]
-        image_hat = pair.restore(to_unit(x), quality, header["height"], header["width"])
+        image_hat = pair.restore(to_unit(x), jpeg_quality, height, width)
         return to_uint8(tf.cond(grey, lambda: self._to_luma(image_hat), lambda: image_hat))
 
     def _to_model(self, images):

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,23 @@ from cnn_compression.metrics import bpp, psnr
 _log = logging.getLogger(__name__)
 
 QUALITIES = (15, 40, 75)
+
+
+class Coded(NamedTuple):
+    """An image that went through a codec: bytes, uint8 `[H, W, C]`, bits a pixel, dB."""
+
+    payload: bytes
+    image_hat: np.ndarray
+    bpp: float
+    psnr: float
+
+
+def code(codec, image, quality):
+    """Encodes and decodes uint8 `[H, W, C]`: `Coded`."""
+    payload = codec.encode(image, quality)
+    image_hat = codec.decode(payload)
+    rate = bpp(len(payload), *image.shape[:2])
+    return Coded(payload, image_hat, float(rate), float(psnr(image, image_hat)))
 
 
 class HeldOutEvaluation:
@@ -43,18 +61,14 @@ class HeldOutEvaluation:
         codec = Codec(model)
         scalars, strips = {}, []
         for quality in QUALITIES:
-            values = []
-            for number, image in enumerate(self.images):
-                payload = codec.encode(image, quality)
-                image_hat = codec.decode(payload)
-                values.append(
-                    (float(psnr(image, image_hat)), float(bpp(len(payload), *image.shape[:2])))
-                )
-                if quality == QUALITIES[1] and number < self.strips:
-                    strips.append(strip(image, jpeg.decode(payload).numpy(), image_hat))
-            if values:
-                means = np.mean(values, axis=0)
-                scalars |= {f"psnr/q{quality}": means[0], f"bpp/q{quality}": means[1]}
+            coded = [code(codec, image, quality) for image in self.images]
+            if coded:
+                scalars[f"psnr/q{quality}"] = np.mean([one.psnr for one in coded])
+                scalars[f"bpp/q{quality}"] = np.mean([one.bpp for one in coded])
+            if quality == QUALITIES[1]:
+                for image, one in list(zip(self.images, coded, strict=True))[: self.strips]:
+                    preview = jpeg.decode(one.payload).numpy()
+                    strips.append(strip(image, preview, one.image_hat))
         return scalars, strips
 
 

@@ -92,7 +92,7 @@ def signatures(codec):
     }
 
 
-def export(models, name="", output="saved_models", version=0, ranges=None):
+def export(models, name="", output="saved_models", version=0, ranges=None, handovers=None):
     """Writes `<output>/<name>/<version>/`, whole or not at all.
 
     The folder is a SavedModel with `signatures`, and carries the Keras model in `assets.extra/`,
@@ -106,7 +106,8 @@ def export(models, name="", output="saved_models", version=0, ranges=None):
         output: folder of models, as `tensorflow_model_server --model_base_path` is told `<output>/
             <name>`.
         version: integer from 1; 0 takes the next one that is free.
-        ranges: which qualities each of several models serves; see `MultiScale`.
+        ranges, handovers: which qualities and pictures each of several models serves; see
+            `MultiScale`.
 
     Returns:
         `Path` of the version's folder.
@@ -115,7 +116,7 @@ def export(models, name="", output="saved_models", version=0, ranges=None):
         ValueError: where a model is none or they do not go together, the name is no name, or the
             version is taken.
     """
-    codec = _joined(models, ranges)
+    codec = _joined(models, ranges, handovers)
     name = name or codec.name
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"name must be letters, digits, '_', '-' and '.'. Received: {name!r}")
@@ -137,14 +138,14 @@ def export(models, name="", output="saved_models", version=0, ranges=None):
     return folder / str(version)
 
 
-def _joined(models, ranges):
+def _joined(models, ranges, handovers):
     """One `Codec` of one or several models."""
     models = [models] if isinstance(models, (str, Path)) else list(models)
     codecs = [load(model) for model in models]
     if len(codecs) == 1 and ranges is None:
         return codecs[0]
     pairs = [pair for codec in codecs for pair in codec.model.pairs]
-    return Codec(MultiScale(pairs, ranges), codecs[-1].name)
+    return Codec(MultiScale(pairs, ranges, handovers), codecs[-1].name)
 
 
 def _write(codec, folder):

@@ -66,6 +66,17 @@ def downsample(x, factor):
     return ops.average_pool(x, factor, factor, padding="valid")
 
 
+def block_variance(x, size):
+    """Mean over the variances of all `size` x `size` squares of `[N, H, W, C]`: float32 `[N]`.
+
+    The squared error of the best picture with one value a square: what a plain mean loses.
+    """
+    x = pad_to_multiple(x, size) - 0.5
+    axes = (1, 2, 3)
+    lost = ops.mean(x**2, axes) - ops.mean(downsample(x, size) ** 2, axes)
+    return ops.maximum(lost, 0.0)  # of flat pictures rounding leaves less
+
+
 def _upsample_axis(x, axis, weights):
     """Doubles one axis: even and odd outputs are `weights` over samples i-k..i+k and mirrored."""
     size, reach = ops.shape(x)[axis], len(weights) // 2

@@ -18,9 +18,7 @@ class Halves:
 
     name = "halves"
     fingerprint = "0123456789abcdef"
-    model = SimpleNamespace(
-        variables=[], pair_of_quality=np.zeros(100, np.int32), jpeg_quality=np.arange(1, 101)
-    )
+    model = SimpleNamespace(variables=[], jpeg_quality=np.arange(1, 101), limits=np.zeros(0))
 
     def encode(self, image, quality):
         small = tf.image.resize(image, [(side + 1) // 2 for side in image.shape[:2]], "area")

@@ -144,10 +144,10 @@ def test_models_of_several_scales_are_joined(tmp_path):
         com, rec = FastComCNN(3, scale, 8, 1), FastRecCNN(3, scale, 8, 0, 1)
         ComRec(com, rec).save(tmp_path / f"{scale}.keras")
     models = [tmp_path / "2.keras", tmp_path / "1.keras"]
-    ranges = [[1, 40, 5, 80], [41, 100, 20, 95]]
-    folder = export(models, "both", tmp_path / "models", ranges=ranges)
+    ranges, handovers = [[1, 40, 5, 80], [31, 100, 20, 95]], [[300, 20]]
+    folder = export(models, "both", tmp_path / "models", ranges=ranges, handovers=handovers)
     loaded = load_model(folder)
-    assert (loaded.scales, loaded.ranges) == ([2, 1], ranges)
+    assert (loaded.scales, loaded.ranges, loaded.handovers) == ([2, 1], ranges, handovers)
     sources = [load_model(model) for model in models]
     for pair, source in zip(loaded.pairs, sources, strict=True):
         for value, other in zip(pair.get_weights(), source.get_weights(), strict=True):

@@ -12,6 +12,8 @@ from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.multi_scale import MultiScale, as_multi_scale
 
 RANGES = [[1, 60, 5, 90], [61, 100, 30, 95]]
+OVERLAPPING = [[1, 60, 5, 90], [41, 100, 20, 95]]
+LIMITS = [[400, 25]]
 
 
 def pair(scale, channels=3, chroma="4:2:0"):
@@ -29,19 +31,85 @@ def both():
     return Codec(MultiScale([pair(2), pair(1, chroma="4:4:4")], RANGES))
 
 
-def test_tables_follow_the_ranges():
+def table_factor(quality):
+    """What libjpeg multiplies its tables by."""
+    return 50 / quality if quality < 50 else 2 - quality / 50
+
+
+def test_steps_fall_geometrically_inside_a_range():
     model = MultiScale([pair(2), pair(1)], RANGES)
-    assert model.pair_of_quality.tolist() == [0] * 60 + [1] * 40
-    expected = [5 + (q - 1) * 85 / 59 for q in range(1, 61)]
-    expected += [30 + (q - 61) * 65 / 39 for q in range(61, 101)]
-    assert model.jpeg_quality.tolist() == [round(value) for value in expected]
+    assert model.jpeg_quality.shape == (2, 100)
+    half, full = model.jpeg_quality.tolist()
+    assert (half[0], half[59], set(half[60:])) == (5, 90, {90})
+    assert (set(full[:60]), full[60], full[99]) == ({30}, 30, 95)
+    for first, last, values in ((1, 60, half), (61, 100, full)):
+        inside = values[first - 1 : last]
+        assert inside == sorted(inside)
+        low, high = (np.log(table_factor(values[end - 1])) for end in (first, last))
+        for quality, value in enumerate(inside, first):
+            wanted = low + (high - low) * (quality - first) / (last - first)
+            nearest = min(
+                range(1, 100),
+                key=lambda q: (
+                    abs(50 / q - np.exp(wanted))
+                    if np.exp(wanted) > 1
+                    else abs(2 - q / 50 - np.exp(wanted))
+                ),
+            )
+            assert abs(value - nearest) <= 1
     assert (model.scales, model.channels) == ([2, 1], 3)
+
+
+def test_the_highest_jpeg_quality_is_reached():
+    model = MultiScale([pair(1)], [[1, 100, 1, 100]])
+    assert model.jpeg_quality[0, [0, 99]].tolist() == [1, 100]
+
+
+def test_without_overlap_quality_alone_chooses():
+    model = MultiScale([pair(2), pair(1)], RANGES)
+    assert model.limits.tolist() == [[np.inf] * 60 + [0.0] * 40]
+    images = np.stack([np.zeros((6, 8, 3)), np.random.default_rng(1).random((6, 8, 3))])
+    for quality, expected in ((60, 0), (61, 1)):
+        pairs, jpeg_quality = model.route(images.astype(np.float32), np.full(2, quality, np.int32))
+        assert np.array(pairs).tolist() == [expected] * 2
+        assert set(np.array(jpeg_quality)) == {model.jpeg_quality[expected, quality - 1]}
+
+
+def checkers(amplitude, height=7, width=9):
+    """Grey with a pattern that vanishes at half size; its block variance is amplitude ** 2."""
+    signs = (-1.0) ** np.add.outer(np.arange(height), np.arange(width))
+    return np.repeat(128 + amplitude * signs[..., None], 3, axis=-1) / 255
+
+
+def test_where_ranges_overlap_detail_chooses():
+    model = MultiScale([pair(2), pair(1)], OVERLAPPING, LIMITS)
+    limits = model.limits[0]
+    assert np.isinf(limits[:40]).all() and not limits[60:].any()
+    np.testing.assert_allclose(limits[40:60], np.geomspace(400, 25, 20), rtol=1e-6)
+    qualities = np.arange(1, 101, dtype=np.int32)
+    # Even sides: where one is odd, the last row or column has no partner to differ from.
+    for amplitude, first in ((25, 41), (10, None), (4, 61), (0, 61)):
+        images = np.repeat(checkers(amplitude, 8, 10)[None], 100, axis=0).astype(np.float32)
+        pairs, jpeg_quality = (np.array(x) for x in model.route(images, qualities))
+        first = first or 41 + int(np.argmax(limits[40:60] <= amplitude**2))
+        assert pairs.tolist() == [0] * (first - 1) + [1] * (101 - first)
+        np.testing.assert_array_equal(jpeg_quality, model.jpeg_quality[pairs, qualities - 1])
+
+
+def test_a_batch_is_routed_picture_by_picture():
+    codec = Codec(MultiScale([pair(2), pair(1)], OVERLAPPING, LIMITS))
+    images = np.stack([checkers(amplitude, 32, 48) for amplitude in (30, 1, 12)])
+    images = np.round(255 * images).astype(np.uint8)
+    headers = [container.read_header(payload) for payload in codec.encode(images, 50)]
+    assert [header.scale for header in headers] == [1, 2, 1]
+    half, full = codec.model.jpeg_quality[:, 49]
+    assert [header.quality for header in headers] == [full, half, full]
 
 
 def test_a_single_pair_keeps_the_jpegs_own_quality():
     model = as_multi_scale(pair(2))
-    assert model.jpeg_quality.tolist() == list(range(1, 101))
-    assert not model.pair_of_quality.any()
+    assert model.jpeg_quality.tolist() == [list(range(1, 101))]
+    assert model.limits.shape == (0, 100)
     assert as_multi_scale(model) is model
     assert fingerprint(model) == fingerprint(model.pairs[0])
 
@@ -51,11 +119,13 @@ def test_a_single_pair_keeps_the_jpegs_own_quality():
     [
         ([1, 2], RANGES, r"falling order. Received: \[1, 2\]"),
         ([2, 2], RANGES, r"falling order. Received: \[2, 2\]"),
-        ([2, 1], None, "expected 2 ranges"),
-        ([2, 1], RANGES[:1], "expected 2 ranges"),
+        ([2, 1], None, "expected 2 ranges. Received"),
+        ([2, 1], RANGES[:1], "expected 2 ranges. Received"),
         ([2, 1], [[1, 60, 5, 90], [62, 100, 30, 95]], "cover 1..100"),
         ([2, 1], [[1, 60, 5, 90], [61, 99, 30, 95]], "cover 1..100"),
         ([2, 1], [[2, 60, 5, 90], [61, 100, 30, 95]], "cover 1..100"),
+        ([2, 1], [[1, 60, 5, 90], [1, 100, 30, 95]], "cover 1..100"),
+        ([2, 1], [[1, 100, 5, 90], [61, 100, 30, 95]], "cover 1..100"),
         ([2, 1], [[1, 60, 90, 5], [61, 100, 30, 95]], "cover 1..100"),
         ([2, 1], [[1, 60, 5, 90], [61, 100, 30, 101]], "cover 1..100"),
     ],
@@ -65,9 +135,32 @@ def test_what_does_not_go_together_is_refused(scales, ranges, message):
         MultiScale([pair(scale) for scale in scales], ranges)
 
 
+@pytest.mark.parametrize(
+    "ranges, handovers",
+    [
+        (OVERLAPPING, None),
+        (OVERLAPPING, [[25, 400]]),
+        (OVERLAPPING, [[400, 0]]),
+        (OVERLAPPING, [[400, 25], [400, 25]]),
+        (OVERLAPPING, [[400]]),
+        (RANGES, LIMITS),
+    ],
+)
+def test_limits_are_asked_for_where_ranges_overlap(ranges, handovers):
+    needed = int(ranges is OVERLAPPING)
+    with pytest.raises(ValueError, match=f"expected {needed} falling limits of detail"):
+        MultiScale([pair(2), pair(1)], ranges, handovers)
+
+
 def test_pairs_share_channels():
     with pytest.raises(ValueError, match=r"one number of channels. Received: \[3, 1\]"):
         MultiScale([pair(2, 3), pair(1, 1)], RANGES)
+
+
+def test_limits_are_saved(tmp_path):
+    MultiScale([pair(2), pair(1)], OVERLAPPING, LIMITS).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert (loaded.ranges, loaded.handovers) == (OVERLAPPING, LIMITS)
 
 
 def test_it_is_saved_and_loaded_whole(both, tmp_path):

@@ -135,6 +135,16 @@ def test_downsample_is_the_mean_of_squares(factor):
     np.testing.assert_allclose(ops.downsample(x, factor), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size, shape", [(2, (6, 8)), (3, (6, 9)), (2, (5, 7)), (2, (1, 1))])
+def test_block_variance_is_what_a_plain_mean_loses(size, shape):
+    x = np.random.default_rng(1).random((2, *shape, 3), np.float32)
+    padded = np.pad(x, [(0, 0), *((0, -side % size) for side in shape), (0, 0)], "edge")
+    means = ops.downsample(padded, size)
+    lost = (padded - np.repeat(np.repeat(means, size, axis=1), size, axis=2)) ** 2
+    np.testing.assert_allclose(ops.block_variance(x, size), lost.mean(axis=(1, 2, 3)), atol=1e-6)
+    assert 0 <= np.array(ops.block_variance(np.full_like(x, 0.7), size)).max() < 1e-7
+
+
 UPSAMPLERS = [ops.upsample_bicubic, ops.upsample_triangle]
 
 

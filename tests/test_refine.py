@@ -45,7 +45,7 @@ def test_effort_buys_bytes_or_quality(codec, photos, name):
     plain, refined = (codec.encode(image, 20, effort) for effort in (0, 1))
     header, same = container.read_header(plain), container.read_header(refined)
     assert (header.scale, header.quality) == (same.scale, same.quality)
-    pair = codec.model.pairs[codec.model.pair_of_quality[19]]
+    pair = codec.model.pairs[codec.model.scales.index(header.scale)]
     slope = float(pair.rate_slope(np.array([header.quality]))[0])
 
     def paid(payload):

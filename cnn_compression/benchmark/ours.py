@@ -44,8 +44,9 @@ class RecAlone(Model):
     """
 
     def __init__(self, ours, qualities=QUALITIES):
-        model = _around([_MeanForCom(pair) for pair in ours.model.pairs], ours.model)
-        super().__init__(codec.Codec(model, ours.name), qualities)
+        super().__init__(ours, qualities)
+        model = _around([_MeanForCom(pair) for pair in ours.model.pairs], ours.model.route)
+        self.codec = codec.Codec(model, ours.name)
         self.name = f"RecCNN alone ({ours.name})"
 
 
@@ -58,10 +59,7 @@ class HalfBicubic:
     qualities = QUALITIES
 
     def __init__(self):
-        # Qualities are the JPEG's own, as of a single pair.
-        own = np.arange(1, 101, dtype=np.int32)
-        tables = SimpleNamespace(pair_of_quality=np.zeros_like(own), jpeg_quality=own)
-        self._codec = codec.Codec(_around([_NoNetworks()], tables), self.name)
+        self._codec = codec.Codec(_around([_NoNetworks()], _jpegs_own), self.name)
 
     def encode(self, image, quality):
         return self._codec.encode(image, quality)
@@ -72,22 +70,26 @@ class HalfBicubic:
 
 def _weights(model):
     """8 hexadecimal digits over all that makes payloads: a fingerprint knows only RecCNNs."""
-    digest = hashlib.sha256(np.stack([model.pair_of_quality, model.jpeg_quality]).tobytes())
+    digest = hashlib.sha256(model.jpeg_quality.tobytes() + model.limits.tobytes())
     for variable in model.variables:
         digest.update(np.asarray(variable.value).tobytes())
     return digest.hexdigest()[:8]
 
 
-def _around(pairs, tables):
-    """What `Codec` asks of a `MultiScale`, with other pairs: the tables of qualities stay."""
+def _around(pairs, route):
+    """What `Codec` asks of a `MultiScale`, with other pairs."""
     return SimpleNamespace(
         pairs=pairs,
         scales=[pair.scale for pair in pairs],
         channels=pairs[0].channels,
         variables=[variable for pair in pairs for variable in pair.rec.variables],
-        pair_of_quality=tables.pair_of_quality,
-        jpeg_quality=tables.jpeg_quality,
+        route=route,
     )
+
+
+def _jpegs_own(images, quality):
+    """The route of a single pair whose qualities are the JPEG's own."""
+    return tf.zeros_like(quality), quality
 
 
 def _mean(image, scale):

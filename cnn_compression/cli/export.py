@@ -12,7 +12,9 @@ usage: cnn-compression export [flags] MODELS...
 Writes a model, the output folder of `train` or a .keras file, as a SavedModel to
 <output>/<name>/<version>/ for TensorFlow Serving. Other verbs take it by --model=<output>/<name>,
 or by --model=<name> where <output> is `saved_models` here or beside the package.
-Models of several scales become one codec: --ranges says which qualities each of them serves.
+Models of several scales become one codec: --ranges says which qualities each of them serves. Where
+two ranges overlap, a picture's detail decides: --handovers=A-B gives the finer model those that
+have A or more (squared levels) at the first quality of both, B or more at the last.
 """
 
 
@@ -24,6 +26,11 @@ def add_flags(values: flags.FlagValues) -> None:
     kind = common.Parser("1-100:1-100,...", _ranges)
     help_text = "for each model its qualities and those of its JPEG, such as 1-60:5-90,61-100:30-97"
     flags.DEFINE(kind, "ranges", None, help_text, flag_values=values)
+    kind = common.Parser("190-36,...", _handovers)
+    help_text = (
+        "where ranges overlap: limits of detail from which on the next model takes a picture"
+    )
+    flags.DEFINE(kind, "handovers", None, help_text, flag_values=values)
     help_text = "a free integer from 1; 0 takes the next one"
     flags.DEFINE_integer("version", 0, help_text, flag_values=values)
 
@@ -43,3 +50,10 @@ def _ranges(text: str) -> list[list[int]]:
     if not all(found):
         raise ValueError("expected FIRST-LAST:JPEG_FIRST-JPEG_LAST for each model")
     return [[int(number) for number in match.groups()] for match in found]
+
+
+def _handovers(text: str) -> list[list[float]]:
+    found = [re.fullmatch(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", item) for item in text.split(",")]
+    if not all(found):
+        raise ValueError("expected FIRST-LAST for each two neighbouring ranges")
+    return [[float(number) for number in match.groups()] for match in found]
