@@ -1,6 +1,9 @@
 # make demo       compress and restore a real photograph, into out/
 # make test       ruff and the whole suite
 # make test-313   the whole suite on Python 3.13, which has no tensorflow-io
+# make model DATA="folders of photographs"
+#                 trains the default model anew into runs/default, in three hours on two cores;
+#                 goes on where it was stopped
 #
 # PYTHON and PYTHON313 name the interpreters; without them they are looked for.
 
@@ -32,7 +35,7 @@ define make_venv
 	@touch $@
 endef
 
-.PHONY: demo test lint test-313 have-313 clean
+.PHONY: demo test lint model test-313 have-313 clean
 
 demo: .venv/installed
 	.venv/bin/cnn-compression demo --output=out
@@ -45,6 +48,20 @@ lint: .venv/installed
 
 test-313: .venv313/installed
 	.venv313/bin/python -m pytest
+
+TRAIN := .venv/bin/cnn-compression train --rec=inner_filters=80,inner_blocks=5 --batch_size=8 \
+  --warmup_steps=200 --optimizer=muon --learning_rate=1e-3 --loss_power=0.8 --precision=bfloat16
+
+model: .venv/installed
+	@test -n "$(DATA)" || { echo 'Expected DATA="folders of photographs". Received none' >&2; exit 1; }
+	$(TRAIN) --output=runs/quarter --scale=4 --steps=5500 --finish_steps=500 --rate_weight=64 \
+	  --rate_power=1 --min_quality=4 --max_quality=85 --preview_psnr=21 $(DATA)
+	$(TRAIN) --output=runs/half --scale=2 --steps=14000 --finish_steps=700 --rate_weight=16 \
+	  --rate_power=1 --min_quality=4 --max_quality=75 --preview_psnr=22 $(DATA)
+	$(TRAIN) --output=runs/full --scale=1 --steps=14000 --finish_steps=700 --rate_weight=1 \
+	  --rate_power=2 --min_quality=10 --max_quality=98 --preview_psnr=22 $(DATA)
+	.venv/bin/cnn-compression export runs/quarter runs/half runs/full --name=default --output=runs \
+	  --ranges=1-33:8-73,13-52:9-75,40-100:8-97 --handovers=1140-88.4,707-51.3
 
 # For scripts: succeeds where test-313 has an interpreter to run on.
 have-313:

@@ -5,13 +5,17 @@
 
 Each trial trains in its own folder with the settings of `--base` and its own (fields of
 `TrainConfig`), and goes on where it was stopped. The held-out photographs of training are then
-coded by real bytes at several qualities, and PSNR at fixed rates is printed as a Markdown table.
+coded by real bytes at several qualities, and PSNR (or MS-SSIM) at fixed rates is printed as a
+Markdown table. `variant=NAME` in a trial's settings stands for what is no setting of training: one
+of `variants`.
 """
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
 from typing import get_type_hints
+from unittest import mock
 
 import numpy as np
 from absl import app, flags
@@ -22,21 +26,68 @@ flags.DEFINE_string("base", "", "settings of all trials, FIELD=VALUE;...")
 flags.DEFINE_multi_string("trial", [], "NAME:FIELD=VALUE;...")
 flags.DEFINE_list("qualities", "8,15,25,40,55,70,85,95", "of the JPEG, to code at")
 flags.DEFINE_list("rates", "0.1,0.15,0.25,0.38,0.5,0.75,1,1.5", "bits a pixel, to interpolate at")
+flags.DEFINE_enum("metric", "psnr", ["psnr", "ms_ssim"], "to print")
+
+
+def soft_rounding(levels):
+    """round(x) + (x - round(x)) ** 3, with its own gradient (Shin & Song 2017)."""
+    from keras import ops
+
+    nearest = ops.stop_gradient(ops.round(levels))
+    return nearest + (levels - nearest) ** 3
+
+
+def uniform_noise(levels):
+    """x + U(-1/2, 1/2) in place of rounding (Balle et al. 1611.01704)."""
+    import tensorflow as tf
+
+    return levels + tf.random.uniform(tf.shape(levels), -0.5, 0.5)
+
+
+def with_ms_ssim(image, image_hat):
+    """MSE with half of its weight given to 1 - MS-SSIM, of three scales, as crops are small."""
+    import tensorflow as tf
+
+    error = tf.reduce_mean((255.0 * (image - image_hat)) ** 2, axis=(1, 2, 3))
+    weights = np.array([0.0448, 0.2856, 0.3001]) / 0.6305
+    likeness = tf.image.ssim_multiscale(image, tf.clip_by_value(image_hat, 0, 1), 1.0, weights)
+    return 0.5 * error + 1000.0 * (1.0 - likeness)
+
+
+def variants():
+    """Name to what it replaces: the module or class, the attribute's name, the replacement."""
+    from cnn_compression import jpeg_twin, layers, objectives
+
+    embed = layers.QualityEmbedding.call
+    return {
+        "soft": (jpeg_twin, "_round_levels", soft_rounding),
+        "noise": (jpeg_twin, "_round_levels", uniform_noise),
+        "ms_ssim": (objectives, "mean_squared_error", with_ms_ssim),
+        # The networks are not told the quality.
+        "blind": (
+            layers.QualityEmbedding,
+            "call",
+            lambda self, quality: embed(self, 0 * quality + 50),
+        ),
+    }
 
 
 def settings(text):
+    """Fields of `TrainConfig`, and the name of a variant or ""."""
     from cnn_compression.config import TrainConfig
 
     types = get_type_hints(TrainConfig)
-    pairs = [item.split("=", 1) for item in text.split(";") if item]
-    return {name: types[name](value) for name, value in pairs}
+    pairs = dict(item.split("=", 1) for item in text.split(";") if item)
+    variant = pairs.pop("variant", "")
+    return {name: types[name](value) for name, value in pairs.items()}, variant
 
 
 def score(model, config, qualities, rates):
-    """Mean PSNR in dB at each rate, linear in log bpp between qualities; NaN outside of them."""
+    """Mean PSNR in dB (MS-SSIM) at each rate, linear in log bpp between qualities; NaN outside."""
     from cnn_compression.codec import Codec
     from cnn_compression.data import ImageReader, list_images, split_held_out
     from cnn_compression.evaluation import HeldOutEvaluation, code
+    from cnn_compression.metrics import ms_ssim
 
     _, held_out = split_held_out(list_images(config.data), config.held_out)
     images = HeldOutEvaluation(ImageReader(held_out), config.channels).images
@@ -44,7 +95,11 @@ def score(model, config, qualities, rates):
     points = []
     for quality in qualities:
         coded = [code(codec, image, quality) for image in images]
-        points.append(np.mean([[one.bpp, one.psnr] for one in coded], axis=0))
+        values = [
+            one.psnr if FLAGS.metric == "psnr" else float(ms_ssim(image, one.image_hat))
+            for image, one in zip(images, coded, strict=True)
+        ]
+        points.append([np.mean([one.bpp for one in coded]), np.mean(values)])
     x, y = np.array(points).T
     return np.interp(np.log(rates), np.log(x), y, left=np.nan, right=np.nan)
 
@@ -56,16 +111,23 @@ def main(arguments):
     from cnn_compression.training import train
 
     qualities, rates = [int(q) for q in FLAGS.qualities], [float(r) for r in FLAGS.rates]
-    print(f"| PSNR, dB, at bpp | {' | '.join(FLAGS.rates)} |\n{'|---' * (len(rates) + 1)}|")
+    title = "PSNR, dB, at bpp" if FLAGS.metric == "psnr" else "MS-SSIM at bpp"
+    print(f"| {title} | {' | '.join(FLAGS.rates)} |\n{'|---' * (len(rates) + 1)}|")
     for trial in FLAGS.trial:
         name, _, own = trial.partition(":")
+        base, _ = settings(FLAGS.base)
+        own, variant = settings(own)
         config = TrainConfig(
             data=tuple(arguments[1:]),
             output=str(Path(FLAGS.output, name)),
-            **{"eval_steps": 10**6} | settings(FLAGS.base) | settings(own),
+            **{"eval_steps": 10**6} | base | own,
         )
-        values = score(train(config), config, qualities, rates)
-        cells = ["–" if np.isnan(value) else f"{value:.2f}" for value in values]
+        patch = mock.patch.object(*variants()[variant]) if variant else contextlib.nullcontext()
+        with patch:
+            model = train(config)
+            values = score(model, config, qualities, rates)
+        digits = 2 if FLAGS.metric == "psnr" else 4
+        cells = ["–" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

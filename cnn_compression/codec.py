@@ -10,7 +10,7 @@ import tensorflow as tf
 from cnn_compression import container, container_ops, jpeg, targets
 from cnn_compression.container import PayloadError
 from cnn_compression.metrics import bpp, psnr
-from cnn_compression.model_files import MODEL_FILE, find_model, load_model
+from cnn_compression.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.models.multi_scale import as_multi_scale
 from cnn_compression.objectives import mean_squared_error
 from cnn_compression.ops import luma, to_uint8, to_unit
@@ -62,8 +62,8 @@ def load(name_or_path="default"):
 
 @functools.lru_cache(maxsize=4)
 def _load(file):
-    # .../<name>/<version>/assets.extra/model.keras, or <run>/model.keras
-    exported = file.parent.name == MODEL_FILE.parent.name
+    # .../<name>/<version>/assets.extra/model.json, or <run>/model.keras
+    exported = file.parent.name == EXPORTED_FILE.parent.name
     return Codec(load_model(file), name=file.parents[2 if exported else 0].name)
 
 
@@ -228,11 +228,7 @@ class Codec:
 
     def _check(self, payloads):
         """Raises what `decode` documents, with its words, before anything is decoded."""
-        try:
-            statuses = self._statuses(payloads).numpy()
-        except tf.errors.InvalidArgumentError as error:
-            raise PayloadError("damaged: what follows its header is no JPEG") from error
-        for status in statuses:
+        for status in self._statuses(payloads).numpy():
             if status:
                 raise PayloadError(status.decode())
         headers = map(container.read_header, payloads.numpy())
@@ -280,25 +276,21 @@ class Codec:
             message = tf.strings.join(["bad payload: ", status])
             with tf.control_dependencies([tf.debugging.Assert(tf.equal(status, ""), [message])]):
                 payload = tf.identity(payload)
-            header = container_ops.unpack(payload)
-            compact_hat = jpeg.decode(payload)[None]
-            restored = [
-                (
-                    tf.equal(header["scale"], pair.scale),
-                    functools.partial(
-                        self._restore,
-                        pair,
-                        compact_hat,
-                        header["quality"][None],
-                        header["height"],
-                        header["width"],
-                    ),
-                )
-                for pair in self.model.pairs
-            ]
-            return tf.case(restored)[0]
+            return self.restore(jpeg.decode(payload), container_ops.unpack(payload))
 
         return tf.function(decode_one, [tf.TensorSpec((), tf.string)])
+
+    def restore(self, compact_hat, header):
+        """A decoded JPEG, uint8 `[h, w, C]`, and what `container_ops.unpack` gives to the image."""
+        quality, sides = header["quality"][None], (header["height"], header["width"])
+        restored = [
+            (
+                tf.equal(header["scale"], pair.scale),
+                functools.partial(self._restore, pair, compact_hat[None], quality, *sides),
+            )
+            for pair in self.model.pairs
+        ]
+        return tf.case(restored)[0]
 
     @functools.cached_property
     def decode_batch(self):

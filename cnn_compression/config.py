@@ -22,7 +22,7 @@ class TrainConfig:
     preset: str = _option("fast", "Networks.", choices=("fast", "paper"))
     rec: str = _option("", "Of RecCNN, where it is not the preset's: ARGUMENT=INTEGER,...")
     scale: int = _option(
-        2, "Image pixels per compact pixel along each side: 2, or 1 (fast).", choices=(1, 2)
+        2, "Image pixels per compact pixel along each side: 2, or 1 or 4 (fast).", choices=(1, 2, 4)
     )
     chroma: str = _option("4:2:0", "Of the compact image.", choices=("4:2:0", "4:4:4"))
     channels: int = _option(

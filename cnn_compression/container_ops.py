@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_compression import container as layout
+from cnn_compression.attempts import attempt
 
 # A byte is looked up as a one-byte string: TensorFlow has no op that packs integers into strings.
 _BYTES = np.array([bytes([value]) for value in range(256)], object)
@@ -138,10 +139,8 @@ def verify(payload, fingerprint, scales):
                 said("damaged: its scale is none of ", " or ".join(map(str, scales))),
             ),
             (
-                lambda: tf.reduce_all(
-                    tf.equal(_compact_shape(payload), tf.io.extract_jpeg_shape(payload))
-                ),
-                said("damaged: its JPEG has another size than its header says"),
+                lambda: tf.reduce_all(tf.equal(_compact_shape(payload), _jpeg_shape(payload))),
+                said("damaged: its JPEG has another size than its header says, or is none"),
             ),
         ]
     )
@@ -160,6 +159,11 @@ def _compact_shape(payload):
     header = unpack(payload)
     sides = [-(-header[side] // header["scale"]) for side in ("height", "width")]
     return tf.stack([*sides, header["channels"]])
+
+
+def _jpeg_shape(data):
+    """Height, width and channels that a JPEG says it has; zeros where the bytes are none."""
+    return attempt(tf.io.extract_jpeg_shape, data, tf.zeros([3], tf.int32))[0]
 
 
 def _hex(data):

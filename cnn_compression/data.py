@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_compression import images
-from cnn_compression.files import find_files
+from cnn_compression.files import find_files, is_image_name
 from cnn_compression.metrics import luma
 
 _log = logging.getLogger(__name__)
@@ -107,7 +107,7 @@ def list_images(folders):
         FileNotFoundError: where one is missing.
         ValueError: where they hold no image.
     """
-    files = find_files(folders, images.is_image_name)
+    files = find_files(folders, is_image_name)
     if not files:
         raise ValueError(f"expected folders with images. Received: {', '.join(map(str, folders))}")
     return files

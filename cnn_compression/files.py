@@ -7,6 +7,23 @@ import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from cnn_compression.container import PAYLOAD_SUFFIX
+
+# Of images; payloads have a suffix of their own.
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".jp2")
+EXTENSIONS += (".pnm", ".ppm", ".pgm", ".pbm")
+
+
+def is_image_name(path: str | os.PathLike) -> bool:
+    """Whether a folder's file is taken for an image: it has one of `EXTENSIONS`, no payload's."""
+    name = os.fspath(path).lower()
+    return name.endswith(EXTENSIONS) and not is_payload_name(path)
+
+
+def is_payload_name(path: str | os.PathLike) -> bool:
+    """Whether a folder's file is taken for a payload."""
+    return os.fspath(path).lower().endswith(PAYLOAD_SUFFIX)
+
 
 def find_files(paths: Iterable[str | os.PathLike], keep: Callable[[Path], bool]) -> list[Path]:
     """Expands folders, not recursively.

@@ -14,6 +14,9 @@ import tensorflow as tf
 # Bytes.
 
 _ALL = 2**40  # as a length: up to the end
+# Of the parts that a file's header, or a GIF's frame, is walked through; a graph takes some ten
+# microseconds for each, and a hostile file could have any number.
+_MOST_PARTS, _MOST_FRAME_PARTS = 4096, 65536
 
 
 def _size(contents):
@@ -44,8 +47,9 @@ def _uint(contents, at, size=1, big=False):
 
 def _uints(raw, size, big):
     """uint8 [..., size] -> int64 [...]; the most significant byte comes first if `big`."""
-    weights = tf.constant([256**i for i in range(size)], tf.int64)
-    weights = tf.where(big, weights[::-1], weights)
+    # Reversed in Python: where TensorFlow meets [::-1] of a vector, it optimises nothing more.
+    weights = [256**i for i in range(size)]
+    weights = tf.where(big, tf.constant(weights[::-1], tf.int64), tf.constant(weights, tf.int64))
     return tf.reduce_sum(tf.cast(raw, tf.int64) * weights, axis=-1)
 
 
@@ -89,6 +93,7 @@ def _to_8_bits(image):
 
 
 def _png(contents, io):
+    contents = require(_is_png_header(contents), "truncated or damaged PNG", contents)
     bits, colour = _uint(contents, 24), _uint(contents, 25)
     key = _png_colour_key(contents, bits, colour)
     keyed = key[0] >= 0
@@ -104,11 +109,17 @@ def _png(contents, io):
     return tf.cond(plain, lambda: tf.io.decode_png(contents), at_16_bits), bits
 
 
+def _is_png_header(contents):
+    """Whether the header comes first, as it must: else what stands in its place is believed."""
+    return part(contents, 12, 4) == b"IHDR"
+
+
 def _png_colour_key(contents, bits, colour):
     """The grey or RGB value that means transparent, at 16 bits, int64 [1] or [3]; [-1] if none."""
     at = tf.constant(8, tf.int64)
     if (colour == 0) | (colour == 2):
         while (part(contents, at + 4, 4) != b"IDAT") & (part(contents, at + 4, 4) != b"tRNS"):
+            tf.autograph.experimental.set_loop_options(maximum_iterations=_MOST_PARTS)
             at += 12 + _uint(contents, at, 4, big=True)
     if part(contents, at + 4, 4) == b"tRNS":
         samples = bytes_at(contents, at + 8, 2 + 2 * colour)
@@ -132,6 +143,7 @@ def _jpeg_headers(contents):
     at, size = tf.constant(2, tf.int64), _size(contents)
     exif = tf.constant(b"")
     while (at + 4 <= size) & (part(contents, at, 2) != b"\xff\xda"):
+        tf.autograph.experimental.set_loop_options(maximum_iterations=_MOST_PARTS)
         length = _uint(contents, at + 2, 2, big=True)
         if part(contents, at + 4, 6) == b"Exif\0\0":
             exif = part(contents, at + 10, tf.maximum(length - 8, 0))
@@ -169,17 +181,18 @@ def _gif(contents, io):
     packed, control, at = _uint(contents, 10), tf.constant(0, tf.int64), tf.constant(13, tf.int64)
     at += tf.where(packed > 127, 3 * 2 ** (packed % 8 + 1), 0)
     while _uint(contents, at) == 0x21:  # an extension
+        tf.autograph.experimental.set_loop_options(maximum_iterations=_MOST_PARTS)
         if _uint(contents, at + 1) == 0xF9:
             control = at
-        at += 2
-        while _uint(contents, at) > 0:
-            at += _uint(contents, at) + 1
-        at += 1
+        at = _after_gif_parts(contents, at + 2)
     covers = part(contents, at + 1, 8) == tf.strings.join([b"\0\0\0\0", part(contents, 6, 4)])
     contents = require(covers, "GIF whose first frame is smaller than the picture", contents)
-    image = first_frame(contents)
     own = _uint(contents, at + 9)  # 128 if the frame has its own table of colours
     table = tf.where(own > 127, at + 10, 13)
+    data = at + 11 + tf.where(own > 127, 3 * 2 ** (own % 8 + 1), 0)
+    # TensorFlow would decode all frames, which may be of any size.
+    contents = tf.strings.join([part(contents, 0, _after_gif_parts(contents, data)), b";"])
+    image = first_frame(contents)
     colours = 2 ** (tf.where(own > 127, own, packed) % 8 + 1)
     colour = _uint(contents, control + 6)
     flagged = (control > 0) & (_uint(contents, control + 3) % 2 == 1)
@@ -192,6 +205,14 @@ def _gif(contents, io):
         alpha = tf.reduce_all(opaque == image, axis=2, keepdims=True)
         image = tf.concat([image, tf.cast(alpha, tf.uint8) * 255], axis=2)
     return image, 8
+
+
+def _after_gif_parts(contents, at):
+    """Where a chain of sub-blocks ends that starts at `at` (GIF89a, section 15)."""
+    while _uint(contents, at) > 0:
+        tf.autograph.experimental.set_loop_options(maximum_iterations=_MOST_FRAME_PARTS)
+        at += _uint(contents, at) + 1
+    return at + 1
 
 
 def _patch(contents, at, new):
@@ -341,22 +362,48 @@ def _pnm_samples(fields, rest, pixels, io):
     return image, bits
 
 
+# The size that a header gives, before anything is decoded: contents -> int64 [2], height and width.
+
+
+def _png_size(contents):
+    contents = require(_is_png_header(contents), "truncated or damaged PNG", contents)
+    return tf.stack([_uint(contents, at, 4, big=True) for at in (20, 16)])
+
+
+def _jpeg_size(contents):
+    return tf.cast(tf.io.extract_jpeg_shape(contents)[:2], tf.int64)
+
+
+def _gif_size(contents):
+    return tf.stack([_uint(contents, at, 2) for at in (8, 6)])
+
+
+def _bmp_size(contents):
+    height, width = (_uint(contents, at, 4) for at in (22, 18))
+    return tf.stack([tf.minimum(height, 2**32 - height), width])  # below zero: from the top down
+
+
 class Format(NamedTuple):
     name: str
     magic: tuple[tuple[int, bytes], ...]  # where, what; one of them is enough
     decode: Callable
-    extra: bool = False  # beyond the TensorFlow ops that every release has
+    size: Callable | None = None  # of the formats that every release of TensorFlow knows
+
+    @property
+    def extra(self):
+        """Whether the format is beyond the TensorFlow ops that every release has."""
+        return self.size is None
 
 
 UNKNOWN = "not an image of a known format: starts with"
 FORMATS = (
-    Format("PNG", ((0, b"\x89PNG\r\n\x1a\n"),), _png),
-    Format("JPEG", ((0, b"\xff\xd8\xff"),), _jpeg),
-    Format("GIF", ((0, b"GIF87a"), (0, b"GIF89a")), _gif),
-    Format("BMP", ((0, b"BM"),), _bmp),
-    Format("WebP", ((8, b"WEBP"),), _webp, True),
-    Format("AVIF", ((4, b"ftypavif"),), _avif, True),
-    Format("TIFF", ((0, b"II*\0"), (0, b"MM\0*")), _tiff, True),
-    Format("JPEG 2000", ((4, b"jP  \r\n\x87\n"),), _jp2, True),
-    Format("PNM", tuple((0, b"P%d" % i) for i in range(2, 7)), _pnm, True),
+    Format("PNG", ((0, b"\x89PNG\r\n\x1a\n"),), _png, _png_size),
+    Format("JPEG", ((0, b"\xff\xd8\xff"),), _jpeg, _jpeg_size),
+    Format("GIF", ((0, b"GIF87a"), (0, b"GIF89a")), _gif, _gif_size),
+    Format("BMP", ((0, b"BM"),), _bmp, _bmp_size),
+    Format("WebP", ((8, b"WEBP"),), _webp),
+    Format("AVIF", ((4, b"ftypavif"),), _avif),
+    Format("TIFF", ((0, b"II*\0"), (0, b"MM\0*")), _tiff),
+    Format("JPEG 2000", ((4, b"jP  \r\n\x87\n"),), _jp2),
+    Format("PNM", tuple((0, b"P%d" % i) for i in range(2, 7)), _pnm),
 )

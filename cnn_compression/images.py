@@ -22,21 +22,12 @@ import threading
 
 import tensorflow as tf
 
-from cnn_compression.container import PAYLOAD_SUFFIX
+from cnn_compression.attempts import attempt, otherwise_said, unless_wrong
 from cnn_compression.image_formats import FORMATS, UNKNOWN, bytes_at, part, require
-
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".jp2")
-EXTENSIONS += (".pnm", ".ppm", ".pgm", ".pbm")
 
 
 class ImageError(ValueError):
     """A file that cannot be used as an image; the text is the reason, without the file's name."""
-
-
-def is_image_name(path):
-    """Whether a folder's file is taken for an image: it has one of `EXTENSIONS`, no payload's."""
-    name = os.fspath(path).lower()
-    return name.endswith(EXTENSIONS) and not name.endswith(PAYLOAD_SUFFIX)
 
 
 def decode(contents, flatten=None, stock=False):
@@ -61,6 +52,52 @@ def decode(contents, flatten=None, stock=False):
     """
     formats = tuple(form for form in FORMATS if not (stock and form.extra))
     return _decoder(_colour(flatten), formats, stock)(contents)[0]
+
+
+def decode_checked(contents, max_pixels):
+    """An image file's bytes as pixels, or why there are none: nothing is raised in the graph.
+
+    Args:
+        contents: string scalar tensor, any bytes. PNG, JPEG, GIF and BMP are known.
+        max_pixels: int, of which a file's header may promise no more: it is read before anything is
+            decoded.
+
+    Returns:
+        uint8 tensor [H, W, 1] or [H, W, 3] as of `decode`, or [0, 0, 0]; and string scalar, what
+        is wrong, or "".
+    """
+    formats = tuple(form for form in FORMATS if not form.extra)
+    number = _format_number(contents, formats)
+    name = tf.gather([*(form.name for form in formats), "image"], number)
+    nothing = tf.zeros([0, 0, 0], tf.uint8)
+
+    def measure():
+        sizes = [functools.partial(form.size, contents) for form in formats]
+        none = tf.zeros([2], tf.int64)
+        size, found = attempt(lambda which: tf.switch_case(which, sizes), number, none)
+        status = tf.where(
+            found & (tf.reduce_min(size) > 0),
+            otherwise_said(
+                size[0] <= max_pixels // tf.maximum(size[1], 1),
+                *(size[1], " x ", size[0], f" pixels: at most {max_pixels} are taken"),
+            ),
+            tf.strings.join(["truncated or damaged ", name]),
+        )
+        return unless_wrong(status, decode_samples, nothing)
+
+    def decode_samples():
+        sample = _sampler(formats, stock=True)
+        samples, decoded = attempt(lambda data: sample(data)[0], contents, nothing)
+        image, alpha = _split_alpha(samples)
+        status = tf.where(
+            decoded,
+            otherwise_said(tf.reduce_all(alpha == 255), "has transparent pixels"),
+            tf.strings.join(["truncated, damaged or unsupported ", name]),
+        )
+        return tf.cond(tf.equal(status, ""), lambda: image, lambda: nothing), status
+
+    known = otherwise_said(number < len(formats), "not a PNG, JPEG, GIF or BMP file")
+    return unless_wrong(known, measure, nothing)
 
 
 def read(path, flatten=None):
@@ -170,22 +207,37 @@ def _needs_tensorflow_io(name):
 @functools.cache
 def _decoder(flatten, formats, stock=False):
     """tf.function: string scalar -> (image, bits of the file's samples as int64)."""
-    io = None if stock else _tensorflow_io()
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def decoder(contents):
-        head = tf.strings.join([part(contents, 0, 16), b"\0" * 16])
-        found = [
-            tf.reduce_any([part(head, at, len(magic)) == magic for at, magic in form.magic])
-            for form in formats
-        ]
-        branches = [functools.partial(_branch, form, io, contents) for form in formats]
-        branches.append(functools.partial(_unknown, contents))
-        number = tf.argmax(tf.stack([*found, True]), output_type=tf.int32)
-        image, bits = tf.switch_case(number, branches)
-        return _without_alpha(image, flatten), bits
+        samples, bits = _sampler(formats, stock)(contents)
+        return _without_alpha(samples, flatten), bits
 
     return decoder
+
+
+@functools.cache
+def _sampler(formats, stock=False):
+    """tf.function: string scalar -> (uint8 [H, W, 1..4], bits of the file's samples as int64)."""
+    io = None if stock else _tensorflow_io()
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def sampler(contents):
+        branches = [functools.partial(_branch, form, io, contents) for form in formats]
+        branches.append(functools.partial(_unknown, contents))
+        return tf.switch_case(_format_number(contents, formats), branches)
+
+    return sampler
+
+
+def _format_number(contents, formats):
+    """Which of the formats bytes start like, int32 scalar; the number of them all if like none."""
+    head = tf.strings.join([part(contents, 0, 16), b"\0" * 16])
+    found = [
+        tf.reduce_any([part(head, at, len(magic)) == magic for at, magic in form.magic])
+        for form in formats
+    ]
+    return tf.argmax(tf.stack([*found, True]), output_type=tf.int32)
 
 
 def _branch(form, io, contents):
@@ -206,11 +258,16 @@ def _placeholder(contents):
     return image, tf.constant(8, tf.int64)
 
 
+def _split_alpha(samples):
+    """uint8 [H, W, 1..4] -> its colours uint8 [H, W, 1 or 3] and alpha int32 [H, W, 0 or 1]."""
+    channels = tf.shape(samples)[2]
+    colours = channels - (channels + 1) % 2
+    return samples[..., :colours], tf.cast(samples[..., colours:], tf.int32)
+
+
 def _without_alpha(image, flatten):
     """uint8 [H, W, 1..4], of which 2 and 4 with alpha -> uint8 [H, W, 1 or 3]."""
-    channels = tf.shape(image)[2]
-    colours = channels - (channels + 1) % 2
-    image, alpha = image[..., :colours], tf.cast(image[..., colours:], tf.int32)
+    image, alpha = _split_alpha(image)
     opaque = tf.reduce_all(alpha == 255)
     if flatten is None:
         return require(opaque, "has transparent pixels: pass --flatten=COLOUR", image)

@@ -86,6 +86,13 @@ _HEADER_BITS = {1: 1600.0, 3: 3570.0}
 _AC_BITS, _DC_BITS = 2.41, 4.05
 
 
+def _round_levels(levels):
+    """Quantised DCT coefficients, straight through."""
+    # The DCT's whole eighths make ties common: libjpeg takes them away from zero.
+    nearest = ops.sign(levels) * ops.floor(ops.abs(levels) + 0.5)
+    return levels + ops.stop_gradient(nearest - levels)
+
+
 def _code_plane(plane, steps):
     """One component through DCT, quantisation and back.
 
@@ -98,9 +105,7 @@ def _code_plane(plane, steps):
     """
     steps = steps[:, None, None, :]
     levels = block_dct(plane - 128.0) / steps
-    # The DCT's whole eighths make ties common: libjpeg takes them away from zero.
-    nearest = ops.sign(levels) * ops.floor(ops.abs(levels) + 0.5)
-    decoded = block_idct((levels + ops.stop_gradient(nearest - levels)) * steps) + 128.0
+    decoded = block_idct(_round_levels(levels) * steps) + 128.0
     # The first difference of a row is taken to zero, which is close to what a long row costs.
     dc = levels[..., 0]
     dc_bits = ops.sum(log2(1.0 + ops.abs(dc[:, :, 1:] - dc[:, :, :-1])), axis=(1, 2))

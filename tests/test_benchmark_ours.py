@@ -11,12 +11,13 @@ from cnn_compression.models.com_rec import ComRec
 from cnn_compression.ops import to_uint8, to_unit
 
 
-def mean_of_squares(image):
-    """The plain mean of 2x2 pixels, the last ones repeated where a side is odd, by NumPy."""
+def mean_of_squares(image, side=2):
+    """The plain mean of squares of pixels, the last ones repeated where some lack, by NumPy."""
     height, width, channels = image.shape
-    image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge").astype(float)
-    small = image.reshape(image.shape[0] // 2, 2, image.shape[1] // 2, 2, channels).mean((1, 3))
-    return np.rint(small).astype(np.uint8)
+    lacking = (0, -height % side), (0, -width % side), (0, 0)
+    image = np.pad(image, lacking, "edge").astype(float)
+    squares = image.reshape(image.shape[0] // side, side, -1, side, channels)
+    return np.rint(squares.mean((1, 3))).astype(np.uint8)
 
 
 def test_a_model_is_its_codec(codec, photos):
@@ -38,9 +39,17 @@ def test_settings_tell_models_apart_that_share_a_decoder():
     assert before.settings != after.settings
 
 
+def test_each_effort_is_a_codec_of_its_own(codec, photos):
+    plain, tuned = registry.open_codecs([], [codec], [20], efforts=[0, 1])[0]
+    assert (plain.name, tuned.name) == (codec.name, f"{codec.name}, effort 1")
+    assert tuned.settings == f"{plain.settings}, effort 1"
+    image = photos["coffee"][:64, :96]
+    assert tuned.encode(image, 20) == codec.encode(image, 20, 1) != plain.encode(image, 20)
+
+
 @pytest.mark.parametrize("crop", [(slice(None), slice(None)), (slice(101), slice(77))])
 @pytest.mark.parametrize("photo", ["chelsea", "camera"])
-@pytest.mark.parametrize("quality", [30, 60])
+@pytest.mark.parametrize("quality", [5, 40, 80])
 def test_rec_alone_takes_the_plain_mean_and_the_models_decoder(codec, photos, crop, photo, quality):
     image = photos[photo][crop]
     alone = ours.RecAlone(codec)
@@ -49,7 +58,7 @@ def test_rec_alone_takes_the_plain_mean_and_the_models_decoder(codec, photos, cr
     theirs = container.read_header(codec.encode(image, quality))
     assert vars(header) | {"checksum": b""} == vars(theirs) | {"checksum": b""}
     pair = codec.model.pairs[codec.model.scales.index(header.scale)]
-    plain = image if pair.scale == 1 else mean_of_squares(image)
+    plain = mean_of_squares(image, pair.scale)
     colour = to_unit(plain[None].repeat(3 // image.shape[-1], axis=-1))
     compact = to_uint8(pair.rec.emphasise(colour, np.array([header.quality])))[0]
     kept = compact[..., :1] if photo == "camera" else compact

@@ -478,7 +478,8 @@ def test_export_offers_the_arguments_of_export(command, monkeypatch):
     assert command("export", "half", "full") == (0, "['half', 'full']\n", [])
     assert seen == {parameter.name: parameter.default for parameter in optional}
     words = ["--version=3", "--output=there", "--ranges=1-60:5-90,51-100:30-97"]
-    assert command("export", "run", *words, "--handovers=190.5-36")[0] == 0
+    words += ["--handovers=190.5-36", "--max_pixels=1000000"]
+    assert command("export", "run", *words)[0] == 0
     ranges = [[1, 60, 5, 90], [51, 100, 30, 97]]
     assert seen == {
         "name": "",
@@ -486,6 +487,7 @@ def test_export_offers_the_arguments_of_export(command, monkeypatch):
         "version": 3,
         "ranges": ranges,
         "handovers": [[190.5, 36.0]],
+        "max_pixels": 10**6,
     }
 
 

@@ -20,7 +20,7 @@ class Halves:
     fingerprint = "0123456789abcdef"
     model = SimpleNamespace(variables=[], jpeg_quality=np.arange(1, 101), limits=np.zeros(0))
 
-    def encode(self, image, quality):
+    def encode(self, image, quality, effort=0):
         small = tf.image.resize(image, [(side + 1) // 2 for side in image.shape[:2]], "area")
         self.size = image.shape[:2]
         return jpeg.encode(tf.cast(tf.round(small), tf.uint8), quality).numpy()

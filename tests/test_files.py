@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,15 @@ def test_a_folder_that_cannot_be_written_is_an_error_that_names_the_output(tmp_p
         files.write_atomically(path, b"data")
     assert caught.value.filename == str(path)
     assert names_in(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_names_of_images(kind):
+    names = ["a.png", "B.JPG", "in/a.b.tiff", "a.cnn.jpg", "A.CNN.JPG", "a.txt", "png", "a.png.zip"]
+    assert [name for name in names if files.is_image_name(kind(name))] == names[:3]
+
+
+def test_extensions_are_lower_case_suffixes():
+    assert {".png", ".jpg", ".webp", ".jp2", ".pbm"} <= set(files.EXTENSIONS)
+    assert all(e == e.lower() and e.startswith(".") for e in files.EXTENSIONS)
+    assert len(set(files.EXTENSIONS)) == len(files.EXTENSIONS)

@@ -141,15 +141,15 @@ def multiply_adds(network, height, width, monkeypatch):
     return len(counted), sum(counted)
 
 
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale, rec_convolutions", [(1, 16), (2, 16), (4, 13)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_fast_keeps_to_its_budget(channels, scale, cached_model, monkeypatch):
+def test_fast_keeps_to_its_budget(channels, scale, rec_convolutions, cached_model, monkeypatch):
     model = cached_model("fast", channels, scale)
     pixels = 64 * 64
     convolutions, com = multiply_adds(model.com, 64, 64, monkeypatch)
     assert convolutions == 6 and 1_000 < com / pixels <= 15_000
     convolutions, rec = multiply_adds(model.rec, 64 // scale, 64 // scale, monkeypatch)
-    assert convolutions == 16 and 10_000 < rec / pixels <= 70_000
+    assert convolutions == rec_convolutions and 10_000 < rec / pixels <= 70_000
 
 
 def test_the_count_itself_on_the_papers_665_thousand(cached_model, monkeypatch):
@@ -159,7 +159,14 @@ def test_the_count_itself_on_the_papers_665_thousand(cached_model, monkeypatch):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("scale, upsample", [(1, lambda x: x), (2, upsample_bicubic)])
+@pytest.mark.parametrize(
+    "scale, upsample",
+    [
+        (1, lambda x: x),
+        (2, upsample_bicubic),
+        (4, lambda x: upsample_bicubic(upsample_bicubic(x))),
+    ],
+)
 def test_untrained_fast_is_plain_resampling(scale, upsample, size, channels, cached_model):
     """And emphasis, which the restoration undoes."""
     model = cached_model("fast", channels, scale)
@@ -172,7 +179,7 @@ def test_untrained_fast_is_plain_resampling(scale, upsample, size, channels, cac
     np.testing.assert_allclose(image_hat, crop(upsample(expected), *size), atol=2e-4)
 
 
-@pytest.mark.parametrize("scale, least", [(1, 60), (2, 25)])
+@pytest.mark.parametrize("scale, least", [(1, 60), (2, 25), (4, 20)])
 def test_untrained_fast_restoration_looks_like_the_picture(photos, scale, least, cached_model):
     model = cached_model("fast", 3, scale)
     for name, photo in photos.items():
@@ -221,7 +228,7 @@ def test_each_item_of_a_batch_has_its_own_quality(small):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    "preset, channels, scale", [("fast", 3, 1), ("fast", 3, 2), ("paper", 1, 2)]
+    "preset, channels, scale", [("fast", 3, 1), ("fast", 3, 2), ("fast", 1, 4), ("paper", 1, 2)]
 )
 def test_any_height_and_width(preset, channels, scale, size, cached_model):
     model = cached_model(preset, channels, scale)
@@ -244,7 +251,7 @@ def test_sizes_known_only_at_run_time(small):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("preset, scale", [("fast", 1), ("fast", 2), ("paper", 2)])
+@pytest.mark.parametrize("preset, scale", [("fast", 1), ("fast", 2), ("fast", 4), ("paper", 2)])
 def test_a_saved_model_computes_the_same(tmp_path, preset, scale, channels):
     model = randomised(new_model(preset, channels, scale), scale=0.01)
     path = tmp_path / "model.keras"
@@ -291,15 +298,16 @@ def test_configuration_round_trip(network):
         assert getattr(other, attribute, None) == getattr(network, attribute, None)
 
 
-@pytest.mark.parametrize("preset, scale", [("fast", 1), ("fast", 2), ("paper", 2)])
+@pytest.mark.parametrize("preset, scale", [("fast", 1), ("fast", 2), ("fast", 4), ("paper", 2)])
 def test_gradients_are_finite_at_the_start_and_reach_every_last_layer(preset, scale):
     """Through the twin; the zero-initialised tails must get a gradient, or nothing would learn."""
     model = new_model(preset, 3, scale)
-    image, quality = tf.constant(noise(16, 16, batch=2)), tf.constant([10, 90])
+    side = 8 * max(scale, 2)  # one whole block of the compact image at least
+    image, quality = tf.constant(noise(side, side, batch=2)), tf.constant([10, 90])
 
     with tf.GradientTape() as tape:
         compact_hat, bits = jpeg_twin(model.compact(image, quality, training=True), quality)
-        image_hat = model.restore(compact_hat, quality, 16, 16, training=True)
+        image_hat = model.restore(compact_hat, quality, side, side, training=True)
         loss = tf.reduce_mean((image_hat - image) ** 2) + 1e-6 * tf.reduce_mean(bits)
     gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
 
@@ -344,7 +352,7 @@ def test_an_unknown_preset_names_the_known_ones():
 
 
 @pytest.mark.parametrize(
-    "preset, scale, known", [("fast", 3, r"\(1, 2\)"), ("paper", 1, r"\(2,\)")]
+    "preset, scale, known", [("fast", 3, r"\(1, 2, 4\)"), ("paper", 1, r"\(2,\)")]
 )
 def test_a_scale_that_a_network_does_not_have(preset, scale, known):
     with pytest.raises(ValueError, match=f"must be one of {known}. Received: {scale}"):

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cnn_compression.codec import Codec
 from cnn_compression.data import TooManyBadFilesError, list_images, split_held_out
-from cnn_compression.model_files import MODEL_FILE, load_model
+from cnn_compression.model_files import load_model, write_exported
 from cnn_compression.models import com_rec
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
@@ -112,7 +112,7 @@ def assert_same_values(a, b):
         ({"precision": "float16"}, "precision must be one of"),
         ({"strategy": "tpu"}, "strategy must be one of"),
         ({"optimizer": "sgd"}, "optimizer must be one of"),
-        ({"scale": 3}, r"scale must be one of \(1, 2\). Received: 3"),
+        ({"scale": 3}, r"scale must be one of \(1, 2, 4\). Received: 3"),
         ({"chroma": "4:1:1"}, "chroma must be one of"),
         ({"rec": "filters"}, "rec must be ARGUMENT=INTEGER,... Received: 'filters'"),
         ({"rec": "filters=8,"}, "rec must be ARGUMENT=INTEGER"),
@@ -542,7 +542,7 @@ def test_the_paper_preset_trains(base):
 
 
 def test_init_starts_from_the_weights_of_a_model(finished, base, tmp_path):
-    save_model(finished[1], tmp_path / "given" / "3" / MODEL_FILE)
+    write_exported(finished[1], tmp_path / "given" / "3")
     trainer = Trainer(replace(base, init=str(tmp_path / "given"), seed=5))
     assert all(same(weights(trainer.model), weights(finished[1])))
     assert all(same([v.numpy() for v in trainer.ema], weights(finished[1])))

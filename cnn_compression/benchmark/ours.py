@@ -22,16 +22,21 @@ class Model:
     Args:
         codec: `cnn_compression.codec.Codec`.
         qualities: integers 1..100 to measure at.
+        effort: 0..3, as of `Codec.encode`.
     """
 
     library = LIBRARY
 
-    def __init__(self, codec, qualities=QUALITIES):
-        self.codec, self.name, self.qualities = codec, codec.name, tuple(dict.fromkeys(qualities))
-        self.settings = f"model {codec.fingerprint}, weights {_weights(codec.model)}"
+    def __init__(self, codec, qualities=QUALITIES, effort=0):
+        self.codec, self.effort, self.qualities = codec, effort, tuple(dict.fromkeys(qualities))
+        self.name, self.settings = codec.name, f"model {codec.fingerprint}"
+        self.settings += f", weights {_weights(codec.model)}"
+        if effort:
+            self.name += f", effort {effort}"
+            self.settings += f", effort {effort}"
 
     def encode(self, image, quality):
-        return self.codec.encode(image, quality)
+        return self.codec.encode(image, quality, self.effort)
 
     def decode(self, payload):
         return self.codec.decode(payload)

@@ -24,13 +24,14 @@ REC_ALONE = "rec"  # one for each model
 NAMES = (*CODECS, REC_ALONE)
 
 
-def open_codecs(names, models, qualities):
+def open_codecs(names, models, qualities, efforts=(0,)):
     """Makes the codecs to measure: the models, what is left of them without ComCNN, the others.
 
     Args:
         names: of `NAMES`, or None for all that are installed.
         models: list of `cnn_compression.codec.Codec`.
         qualities: integers 1..100, for the models.
+        efforts: of 0..3, each of which every model is measured at.
 
     Returns:
         codecs: list of `Codec`.
@@ -42,7 +43,8 @@ def open_codecs(names, models, qualities):
     """
     _check(names, models)
     wanted = NAMES if names is None else names
-    codecs, notes = [Model(model, qualities) for model in models], []
+    codecs = [Model(model, qualities, effort) for model in models for effort in efforts]
+    notes = []
     if REC_ALONE in wanted:
         codecs += [RecAlone(model, qualities) for model in models]
     for name in wanted:

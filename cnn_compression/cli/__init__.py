@@ -27,6 +27,7 @@ VERBS = {
     "info": "what payloads say of themselves, one line each",
     "train": "photographs -> a model",
     "export": "a model -> a SavedModel, for TensorFlow Serving and for the verbs above",
+    "serve": "TensorFlow Serving's REST and gRPC on this machine, with a page to look at",
     "benchmark": "how good models are on images, beside JPEG, WebP, AVIF and others",
     "demo": "a photograph there and back, beside JPEG at the same bytes",
 }

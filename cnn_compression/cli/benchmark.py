@@ -69,6 +69,12 @@ def _size(text):
     return int(text)
 
 
+def _effort(text):
+    if text not in ("0", "1", "2", "3"):
+        raise ValueError("expected integers in 0..3")
+    return int(text)
+
+
 def _rate(text):
     if not 0 < float(text) < float("inf"):
         raise ValueError("expected numbers above 0")
@@ -90,6 +96,7 @@ def add_flags(values: flags.FlagValues) -> None:
     define("models", "NAMES", _names, "default", "names in saved_models, or folders")
     qualities = _list(common.parse_quality)
     define("qualities", "1..100,...", qualities, QUALITIES, "of the models and of rec")
+    define("efforts", "0..3,...", _list(_effort), "0", "of the models' encoders")
     define("codecs", "NAMES", _names, None, "of those above; all that are installed by default")
     help_text = "how many times smaller each image is measured; 1,2,4 for a ladder of three"
     define("sizes", "N,...", _list(_size), "1", help_text)
@@ -106,7 +113,7 @@ def add_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     tally = common.Tally()
-    sources = common.gather(arguments, common.is_image_name, "images", tally)
+    sources = common.gather(arguments, files.is_image_name, "images", tally)
     output = Path(values.output) if values.output else None
     if not sources:
         return tally.status
@@ -168,7 +175,7 @@ def _open_codecs(values):
     common.start_tensorflow()
     from cnn_compression.benchmark import registry
 
-    codecs, notes = registry.open_codecs(values.codecs, models, values.qualities)
+    codecs, notes = registry.open_codecs(values.codecs, models, values.qualities, values.efforts)
     for note in notes:
         common.complain(f"note: {note}")
     return codecs

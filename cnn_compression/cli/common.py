@@ -5,6 +5,7 @@ A verb over files goes `gather` (arguments -> sources), then `each` (source -> r
 which puts `place` (source -> target) in between.
 """
 
+import functools
 import importlib
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -215,18 +217,6 @@ class Tally:
         )
 
 
-def is_image_name(path: Path) -> bool:
-    """`images.is_image_name`, imported when it is first asked: it brings TensorFlow."""
-    start_tensorflow()
-    from cnn_compression import images
-
-    return images.is_image_name(path)
-
-
-def is_payload_name(path: Path) -> bool:
-    return path.name.lower().endswith(PAYLOAD_SUFFIX)
-
-
 def convert(
     values: flags.FlagValues,
     arguments: list[str],
@@ -234,6 +224,7 @@ def convert(
     kind: str,
     rename: Callable[[Path], str],
     open_worker: Callable[[], Callable[[Path, Path], Result]],
+    at_once: int = 1,
 ) -> int:
     """All of a verb that writes a file for each file; returns the exit status.
 
@@ -243,6 +234,7 @@ def convert(
         rename: as for `place`.
         open_worker: called once if there is anything to do, it loads the model and returns the
             function that reads the first path, writes the second and raises what goes wrong.
+        at_once: as for `each`.
     """
     tally = Tally()
     sources = gather(arguments, keep, kind, tally)
@@ -250,7 +242,7 @@ def convert(
     if targets:
         worker = open_worker()
         make_folders(targets.values())
-        each(targets, lambda source: worker(source, targets[source]), tally)
+        each(targets, lambda source: worker(source, targets[source]), tally, at_once=at_once)
     print(tally.summary)
     return tally.status
 
@@ -363,17 +355,21 @@ def make_folders(targets: Iterable[Path]) -> None:
 
 
 def each(
-    sources: Iterable[Path], work: Callable[[Path], Result], tally: Tally, progress=None
+    sources: Iterable[Path],
+    work: Callable[[Path], Result],
+    tally: Tally,
+    progress=None,
+    at_once: int = 1,
 ) -> None:
     """Does every file; one that fails is said on stderr and the others are done.
 
-    `progress` stands in for `show_progress`.
+    `progress` stands in for `show_progress`; with `at_once` above 1, `work` is called in threads.
     """
     sources, progress = list(sources), progress or show_progress
-    for index, source in enumerate(sources):
+    for index, (source, outcome) in enumerate(_outcomes(sources, work, at_once)):
         progress(index, len(sources), source)
         try:
-            result = work(source)
+            result = outcome()
         except Exception as error:  # whatever a file provokes, it is that file's failure only
             tally.fail(source, error)
             continue
@@ -384,6 +380,21 @@ def each(
             progress()
             print(result.line)
     progress()
+
+
+def _outcomes(sources, work, at_once):
+    """Pairs of a source and a function that gives its result, or raises."""
+    if at_once == 1:
+        yield from ((source, functools.partial(work, source)) for source in sources)
+        return
+    threads = ThreadPoolExecutor(at_once)
+    try:
+        futures = [threads.submit(work, source) for source in sources]
+        yield from (
+            (source, future.result) for source, future in zip(sources, futures, strict=True)
+        )
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def show_progress(done: int = 0, count: int = 0, path: str | Path | None = None) -> None:

@@ -2,12 +2,13 @@
 
 import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
 from cnn_compression import container, files
-from cnn_compression.cli import common
+from cnn_compression.cli import common, remote
 
 HELP = f"""
 usage: cnn-compression encode [flags] FILES...
@@ -25,6 +26,9 @@ COLOURS = {
     "blue": (0, 0, 255),
 }
 
+
+# An image file's bytes to a payload, the image's pixels, and remarks.
+Compress = Callable[[bytes], tuple[bytes, int, list[str]]]
 
 TARGETS = {
     "target_bytes": (int, "highest quality with no more bytes"),
@@ -45,6 +49,7 @@ def add_flags(values: flags.FlagValues) -> None:
     colour = common.Parser("COLOUR", _colour)
     help_text = f"put transparent images on this colour: #rrggbb, {', '.join(COLOURS)}"
     flags.DEFINE(colour, "flatten", None, help_text, flag_values=values)
+    remote.add_server_flags(values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
@@ -53,23 +58,18 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if len(given) > 1:
         raise ValueError(f"expected one of --quality and --target_*. Received: {', '.join(given)}")
 
-    def open_encoder():
-        codec = common.load_codec(values.model)
-        from cnn_compression import images
+    if values.server:
+        remote.refuse(values, "flatten", "effort", "target_bpp", "target_psnr")
 
-        def compress(image):
-            if target:
-                return codec.encode_to(image, **target, effort=values.effort)
-            return codec.encode(image, values.quality, values.effort)
+    def open_encoder():
+        compress = (_open_server if values.server else _open_codec)(values, target)
 
         def encode(source: Path, output: Path) -> common.Result:
             contents = source.read_bytes()
             if container.is_payload(contents):
                 raise ValueError("is a payload already: encode the image it was made from")
-            image, notes = images.read_contents(contents, values.flatten)
-            payload = compress(image)
+            payload, pixels, notes = compress(contents)
             files.write_atomically(output, payload)
-            pixels = image.shape[0] * image.shape[1]
             return common.Result(len(contents), len(payload), len(payload), pixels, tuple(notes))
 
         return encode
@@ -77,7 +77,39 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     def rename(source: Path) -> str:
         return source.stem + container.PAYLOAD_SUFFIX
 
-    return common.convert(values, arguments, common.is_image_name, "images", rename, open_encoder)
+    return common.convert(
+        *(values, arguments, files.is_image_name, "images", rename, open_encoder),
+        at_once=remote.at_once(values),
+    )
+
+
+def _open_codec(values: flags.FlagValues, target: dict) -> Compress:
+    codec = common.load_codec(values.model)
+    from cnn_compression import images
+
+    def compress(contents):
+        image, notes = images.read_contents(contents, values.flatten)
+        if target:
+            payload = codec.encode_to(image, **target, effort=values.effort)
+        else:
+            payload = codec.encode(image, values.quality, values.effort)
+        return payload, image.shape[0] * image.shape[1], notes
+
+    return compress
+
+
+def _open_server(values: flags.FlagValues, target: dict) -> Compress:
+    client = remote.open_client(values)
+
+    def compress(contents):
+        if target:
+            payload, _ = client.encode_to_size(contents, min(target["target_bytes"], 2**31 - 1))
+        else:
+            payload = client.encode(contents, values.quality)
+        header = container.read_header(payload)
+        return payload, header.height * header.width, []
+
+    return compress
 
 
 def _above_zero(kind: type, text: str) -> float:

@@ -31,6 +31,8 @@ def add_flags(values: flags.FlagValues) -> None:
         "where ranges overlap: limits of detail from which on the next model takes a picture"
     )
     flags.DEFINE(kind, "handovers", None, help_text, flag_values=values)
+    help_text = "the largest image that the served model takes or restores"
+    flags.DEFINE_integer("max_pixels", 64_000_000, help_text, lower_bound=1, flag_values=values)
     help_text = "a free integer from 1; 0 takes the next one"
     flags.DEFINE_integer("version", 0, help_text, flag_values=values)
 
@@ -40,8 +42,11 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         raise ValueError("expected a model; see --help. Received: none")
     common.start_tensorflow()
     from cnn_compression.export import export
+    from cnn_compression.serving_assets import has_serving_api
 
     print(export(arguments, **values.flag_values_dict()))
+    if not has_serving_api():
+        common.complain("note: no warm-up requests, which need the extra `serving`")
     return 0
 
 

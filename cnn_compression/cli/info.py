@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cnn_compression import container
+from cnn_compression import container, files
 from cnn_compression.cli import common
 
 HELP = f"""
@@ -13,7 +13,7 @@ usage: cnn-compression info FILES...
 
 Says what is in payloads, one line each: size of the original (width x height) and its channels,
 quality of the JPEG, bits per pixel of the original, bytes, the model that restores it, size of the
-preview, which is half of the original's or all of it.
+preview, which is a quarter of the original's, half or all of it.
 A folder stands for the *{container.PAYLOAD_SUFFIX} in it.
 Only the headers are read: it is `decode` that finds damage.
 """
@@ -25,7 +25,7 @@ def add_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     tally = common.Tally()
-    sources = common.gather(arguments, common.is_payload_name, common.PAYLOADS, tally)
+    sources = common.gather(arguments, files.is_payload_name, common.PAYLOADS, tally)
     common.each(sources, _describe, tally)
     if len(tally.results) + tally.failed > 1:
         # On stderr: stdout has the payloads' lines only, for programs to read.

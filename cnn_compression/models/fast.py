@@ -10,7 +10,7 @@ from keras import ops
 
 from cnn_compression.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
 from cnn_compression.models.network import Network
-from cnn_compression.ops import bicubic_phases, crop, downsample, pad_to_multiple
+from cnn_compression.ops import bicubic_phases, crop, downsample, pad_to_multiple, upsample_bicubic
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -19,12 +19,12 @@ class FastComCNN(Network):
 
     Args:
         channels: of image and compact, 1 or 3.
-        scale: 2, or 1 for a compact image of the image's own size.
+        scale: 2 or 4, or 1 for a compact image of the image's own size.
         filters: width of the network.
-        blocks: number of residual blocks.
+        blocks: number of residual blocks, at half of the image's size or at the compact image's.
     """
 
-    scales = (1, 2)
+    scales = (1, 2, 4)
 
     def __init__(self, channels=3, scale=2, filters=32, blocks=2, **kwargs):
         super().__init__(channels, scale, **kwargs)
@@ -33,7 +33,10 @@ class FastComCNN(Network):
         self.head = conv(filters, name="head")
         self.body = [ResidualBlock(filters, name=f"block{i}") for i in range(blocks)]
         self.tail = conv(
-            channels * (2 // scale) ** 2, kernel_initializer="zeros", dtype="float32", name="tail"
+            channels * (4 if scale == 1 else 1),
+            kernel_initializer="zeros",
+            dtype="float32",
+            name="tail",
         )
 
     def call(self, image, quality):
@@ -42,13 +45,14 @@ class FastComCNN(Network):
         H and W divide by the scale.
         """
         height, width = ops.shape(image)[1:3]
-        image = pad_to_multiple(image, 2)
+        factor = max(2, self.scale)
+        image = pad_to_multiple(image, factor)
         embedding = self.embedding(quality)
-        x = self.head(ops.space_to_depth(image - 0.5, 2))
+        x = self.head(ops.space_to_depth(image - 0.5, factor))
         for block in self.body:
             x = block(x, embedding)
-        if self.scale == 2:
-            return downsample(image, 2) + self.tail(x)
+        if self.scale > 1:
+            return downsample(image, self.scale) + self.tail(x)
         return crop(image + ops.depth_to_space(self.tail(x), 2), height, width)
 
     def get_config(self):
@@ -60,18 +64,19 @@ class FastRecCNN(Network):
     """compact_hat to image_hat: plain upsampling plus the residual of a two-level network.
 
     Residual blocks at half of the image's size stand around wider ones at a quarter: the inner ones
-    see twice as far for the same multiply-adds a pixel.
+    see twice as far for the same multiply-adds a pixel. From a compact image of a quarter the inner
+    ones come first.
 
     Args:
         channels: of compact and image, 1 or 3.
-        scale: 2 (bicubic upsampling), or 1 for a compact image of the image's own size.
+        scale: 2 or 4 (bicubic upsampling), or 1 for a compact image of the image's own size.
         filters: width at half size.
         blocks: residual blocks before and again after the inner level.
         inner_filters: width of the inner level.
         inner_blocks: residual blocks of the inner level.
     """
 
-    scales = (1, 2)
+    scales = (1, 2, 4)
 
     def __init__(
         self,
@@ -88,9 +93,12 @@ class FastRecCNN(Network):
         self.inner_filters, self.inner_blocks = inner_filters, inner_blocks
         self.embedding = QualityEmbedding(name="embedding")
         self.emphasis = Emphasis(name="emphasis")
-        self.head = conv(filters, name="head")
-        self.before = [ResidualBlock(filters, name=f"before{i}") for i in range(blocks)]
-        self.down = conv(inner_filters, 2, strides=2, name="down")
+        if scale < 4:
+            self.head = conv(filters, name="head")
+            self.before = [ResidualBlock(filters, name=f"before{i}") for i in range(blocks)]
+            self.down = conv(inner_filters, 2, strides=2, name="down")
+        else:
+            self.head = conv(inner_filters, name="head")
         self.inner = [ResidualBlock(inner_filters, name=f"inner{i}") for i in range(inner_blocks)]
         self.up = conv(4 * filters, 1, name="up")
         self.after = [ResidualBlock(filters, name=f"after{i}") for i in range(blocks)]
@@ -107,17 +115,22 @@ class FastRecCNN(Network):
         embedding = self.embedding(quality)
         compact_hat = self.emphasis(compact_hat, embedding, inverse=True)
         compact_hat = pad_to_multiple(compact_hat, 4 // scale)
-        halved = compact_hat if scale == 2 else ops.space_to_depth(compact_hat, 2)
-        x = self.head(halved - 0.5)
-        for block in self.before:
-            x = block(x, embedding)
-        y = self.down(x)
+        # The plain upsampling to full size, and the features, as they come before depth-to-space.
+        if scale == 4:
+            plain = bicubic_phases(upsample_bicubic(compact_hat))
+            skip, y = 0.0, self.head(compact_hat - 0.5)
+        else:
+            halved = compact_hat if scale == 2 else ops.space_to_depth(compact_hat, 2)
+            plain = bicubic_phases(compact_hat) if scale == 2 else halved
+            skip = self.head(halved - 0.5)
+            for block in self.before:
+                skip = block(skip, embedding)
+            y = self.down(skip)
         for block in self.inner:
             y = block(y, embedding)
-        x = x + ops.depth_to_space(self.up(y), 2)
+        x = skip + ops.depth_to_space(self.up(y), 2)
         for block in self.after:
             x = block(x, embedding)
-        plain = bicubic_phases(compact_hat) if scale == 2 else halved
         image_hat = ops.depth_to_space(plain + self.tail(x), 2)
         return crop(image_hat, scale * height, scale * width)
 

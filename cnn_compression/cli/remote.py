@@ -1,0 +1,43 @@
+"""What verbs share that can ask a server instead of a model here."""
+
+from absl import flags
+
+from cnn_compression.cli import common
+
+REQUESTS_AT_ONCE = 4
+
+
+def add_server_flags(values: flags.FlagValues) -> None:
+    help_text = (
+        "let a server do it, which calls the model by the name that --model says: host:port of its "
+        "REST, or http://, https://, grpc:// or grpcs://host:port"
+    )
+    flags.DEFINE_string("server", None, help_text, flag_values=values)
+    help_text = "seconds that the server may take for a file"
+    flags.DEFINE_float("timeout", 60.0, help_text, 0.001, flag_values=values)
+    help_text = "PEM file of the authority that signed the server's certificate"
+    flags.DEFINE(common.PATH, "certificate", None, help_text, flag_values=values)
+
+
+def refuse(values: flags.FlagValues, *names: str) -> None:
+    """Raises ValueError where flags were given that a server knows nothing of."""
+    given = [f"--{name}" for name in names if values[name].present]
+    if given:
+        raise ValueError(f"expected no {' or '.join(given)} with --server")
+
+
+def at_once(values: flags.FlagValues) -> int:
+    """How many files to have in work: a model here takes all cores for one."""
+    return REQUESTS_AT_ONCE if values.server else 1
+
+
+def open_client(values: flags.FlagValues):
+    """A `Client` of what `--server` names; raises ValueError where that is no address."""
+    from cnn_compression.serving.client import Client
+
+    try:
+        return Client(
+            values.server, values.model, timeout=values.timeout, certificate=values.certificate
+        )
+    except ImportError as error:
+        raise ValueError(str(error)) from error

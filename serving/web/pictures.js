@@ -1,0 +1,54 @@
+// Files to canvases, JPEGs of a size, and what they differ by.
+
+export const toBlob = (canvas, type, quality) =>
+  new Promise((resolve, reject) => canvas.toBlob(
+    (blob) => (blob ? resolve(blob) : reject(new Error("The picture is too large for this browser."))),
+    type, quality));
+
+// A picture file on white, upright, of a size where one is given.
+export async function toCanvas(blob, width, height) {
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(blob);
+  } catch {
+    throw new Error("This file is no picture that the browser can read.");
+  }
+  const canvas = document.createElement("canvas");
+  canvas.width = width ?? bitmap.width;
+  canvas.height = height ?? bitmap.height;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  return canvas;
+}
+
+// The payload's segment follows the first 20 bytes; see container.py.
+export async function isPayload(blob) {
+  const head = new Uint8Array(await blob.slice(0, 28).arrayBuffer());
+  return head[0] === 0xff && head[1] === 0xd8 && String.fromCharCode(...head.slice(24)) === "CNNC";
+}
+
+// The best JPEG of this browser's that takes no more bytes; its smallest where none does.
+export async function jpegOfSize(canvas, bytes) {
+  let low = 0, high = 100, best = await toBlob(canvas, "image/jpeg", 0);
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    const blob = await toBlob(canvas, "image/jpeg", middle / 100);
+    if (blob.size <= bytes) [low, best] = [middle, blob];
+    else high = middle - 1;
+  }
+  return best;
+}
+
+// Decibels, over red, green and blue, for canvases of one size.
+export function psnr(one, other) {
+  const pixels = (canvas) =>
+    canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+  const a = pixels(one), b = pixels(other);
+  let sum = 0;
+  for (let at = 0; at < a.length; at += 4)
+    for (let channel = at; channel < at + 3; channel++) sum += (a[channel] - b[channel]) ** 2;
+  return 10 * Math.log10((255 ** 2 * 0.75 * a.length) / sum);
+}

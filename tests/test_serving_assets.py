@@ -1,0 +1,70 @@
+"""What lies beside an exported model for TensorFlow Serving."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from cnn_compression import serving_assets
+from cnn_compression.export import export
+from cnn_compression.model_files import find_model
+from cnn_compression.serving import local_server
+
+INSTALLED = find_model("default").parents[1]
+
+
+@pytest.fixture(scope="module")
+def requests():
+    """Of the model that ships: (signature, dict of name to array)."""
+    file = INSTALLED / serving_assets.WARMUP_FILE
+    logs = map(
+        prediction_log_pb2.PredictionLog.FromString,
+        tf.data.TFRecordDataset(str(file)).as_numpy_iterator(),
+    )
+    return [
+        (
+            log.predict_log.request.model_spec.signature_name,
+            {key: tf.make_ndarray(v) for key, v in log.predict_log.request.inputs.items()},
+        )
+        for log in logs
+    ]
+
+
+def test_warm_up_requests_that_ship_are_answered(requests):
+    signatures = tf.saved_model.load(str(INSTALLED)).signatures
+    assert {signature for signature, _ in requests} == set(signatures)
+    for signature, inputs in requests:
+        outputs = signatures[signature](**{key: tf.constant(v) for key, v in inputs.items()})
+        assert outputs["status"].numpy().tolist() == [b""], signature
+
+
+def test_warm_up_requests_are_of_the_sizes_and_in_a_small_file(requests):
+    files = [inputs["image_bytes"][0] for name, inputs in requests if name == "encode"]
+    shapes = [tf.io.decode_png(file).shape[:2] for file in files]
+    assert shapes == list(serving_assets.SIZES)
+    assert (INSTALLED / serving_assets.WARMUP_FILE).stat().st_size < 500_000
+
+
+def test_batching_is_that_of_the_configuration():
+    def settings(text):
+        lines = (line.partition("#")[0].strip() for line in text.splitlines())
+        return sorted(filter(None, lines))
+
+    config = Path(local_server.__file__).with_name("batching.config").read_text()
+    assert settings((INSTALLED / serving_assets.BATCHING_FILE).read_text()) == settings(config)
+
+
+def test_without_the_serving_api_there_are_no_requests(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving_assets, "has_serving_api", lambda: False)
+    folder = export(INSTALLED, "mine", tmp_path)
+    assert not (folder / serving_assets.WARMUP_FILE).exists()
+    assert (folder / serving_assets.BATCHING_FILE).is_file()
+
+
+def test_scenes_are_pictures_in_small_files():
+    image = serving_assets._scene(192, 256)
+    assert (image.shape, image.dtype) == ((192, 256, 3), np.uint8)
+    assert image.std() > 40
+    assert len(tf.io.encode_png(image).numpy()) < 100_000

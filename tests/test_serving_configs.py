@@ -1,0 +1,175 @@
+"""What lies in serving/ is read by what it is written for, and speaks of files that are there."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+from google.protobuf import text_format
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from tensorflow_serving.config import model_server_config_pb2
+
+from cnn_compression.model_files import find_model
+from cnn_compression.serving import local_server
+
+SERVING = Path(local_server.__file__).parent
+KUBERNETES = "1.30"
+
+
+def message(name, **fields):
+    """A message's class from its fields' names and types: tensorflow-serving-api lacks these."""
+    file = FileDescriptorProto(name=f"{name}.proto", package="ours", syntax="proto3")
+    types = {"bool": 8, "string": 9, "int64": 3}
+    parts = [file.message_type.add(name=name)]
+    for number, (field, kind) in enumerate(fields.items(), 1):
+        if isinstance(kind, dict) or kind.startswith("wrapped "):
+            inner = file.message_type.add(name=f"{name}{number}")
+            pairs = kind if isinstance(kind, dict) else {"value": kind.removeprefix("wrapped ")}
+            for at, (inside, plain) in enumerate(pairs.items(), 1):
+                inner.field.add(name=inside, number=at, label=1, type=types[plain])
+            parts[0].field.add(
+                name=field, number=number, label=1, type=11, type_name=f".ours.{inner.name}"
+            )
+        else:
+            parts[0].field.add(name=field, number=number, label=1, type=types[kind])
+    pool = DescriptorPool()
+    pool.Add(file)
+    return GetMessageClass(pool.FindMessageTypeByName(f"ours.{name}"))
+
+
+# As in session_bundle_config.proto, monitoring_config.proto and ssl_config.proto of TensorFlow
+# Serving 2.16; the numbers of fields do not count in text.
+BATCHING = {
+    **dict.fromkeys(
+        ["max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"],
+        "wrapped int64",
+    ),
+    "max_execution_batch_size": "wrapped int64",
+    "enable_large_batch_splitting": "wrapped bool",
+}
+MONITORING = {"prometheus_config": {"enable": "bool", "path": "string"}}
+SSL = {"server_key": "string", "server_cert": "string", "custom_ca": "string"}
+SSL["client_verify"] = "bool"
+
+
+def parsed(file, kind):
+    return text_format.Parse((SERVING / file).read_text(), kind)
+
+
+def test_the_models_are_those_that_are_there():
+    config = parsed("models.config", model_server_config_pb2.ModelServerConfig())
+    [model] = config.model_config_list.config
+    versions = set(model.model_version_policy.specific.versions)
+    installed = find_model("default").parents[1]
+    assert int(installed.name) in versions
+    assert set(model.version_labels.values()) <= versions
+    assert (model.name, model.base_path) == ("default", "/models/default")
+
+
+def test_batching_monitoring_and_tls_are_read():
+    batching = parsed("batching.config", message("BatchingParameters", **BATCHING)())
+    assert batching.enable_large_batch_splitting.value
+    assert 1 <= batching.max_execution_batch_size.value <= batching.max_batch_size.value
+    monitoring = parsed("monitoring.config", message("MonitoringConfig", **MONITORING)())
+    assert monitoring.prometheus_config.path == "/monitoring/prometheus/metrics"
+    tls = parsed("ssl.config.example", message("SSLConfig", **SSL)())
+    assert "PRIVATE KEY" in tls.server_key and not tls.client_verify
+    with pytest.raises(text_format.ParseError):
+        text_format.Parse("max_batch_sise { value: 1 }", message("Wrong", **BATCHING)())
+
+
+def image_command():
+    """The words of the Dockerfile's CMD, and what it copies to /config."""
+    text = (SERVING / "Dockerfile").read_text().replace("\\\n", " ")
+    words = re.findall(r'"([^"]+)"', re.search(r"^CMD \[(.*)\]", text, re.M)[1])
+    return words, text
+
+
+def test_the_image_has_what_its_command_names():
+    words, text = image_command()
+    assert "COPY serving/*.config serving/probe.sh /config/" in text
+    named = [word.partition("=")[2] for word in words if "=/config/" in word]
+    assert len(named) == 3
+    assert "tensorflow_model_server" in text and 'ENTRYPOINT ["tini"' in text
+    for file in [*named, "/config/probe.sh"]:
+        assert (SERVING / Path(file).name).is_file()
+
+
+def test_compose_mounts_what_is_there_and_probes_with_a_request():
+    compose = yaml.safe_load((SERVING / "docker-compose.yaml").read_text())
+    services = compose["services"]
+    assert set(services) == {"model", "page"}
+    build = services["model"]["build"]
+    assert (SERVING / build["context"] / build["dockerfile"]).is_file()
+    for mount in services["page"]["volumes"]:
+        source = mount.partition(":")[0]
+        assert source in compose["volumes"] or (SERVING / source).exists()
+    assert services["model"]["healthcheck"]["test"][-1] == "/config/probe.sh"
+    assert services["page"]["depends_on"]["model"]["condition"] == "service_healthy"
+    caddy = (SERVING / "Caddyfile").read_text()
+    assert "reverse_proxy model:8501" in caddy
+
+
+def kubernetes_objects():
+    for file in sorted((SERVING / "kubernetes").glob("*.yaml")):
+        yield from yaml.safe_load_all(file.read_text())
+
+
+def test_every_kubernetes_file_is_in_the_kustomization():
+    listed = yaml.safe_load((SERVING / "kustomization.yaml").read_text())["resources"]
+    there = [f"kubernetes/{path.name}" for path in (SERVING / "kubernetes").glob("*.yaml")]
+    assert sorted(listed) == sorted(there)
+    kinds = sorted(thing["kind"] for thing in kubernetes_objects())
+    assert kinds == [
+        "Deployment", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Service", "Service",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("thing", list(kubernetes_objects()), ids=lambda thing: thing["kind"])
+def test_kubernetes_knows_every_field(thing):
+    # What the kustomization adds: labels, and the selectors that need them.
+    labels = {"app.kubernetes.io/name": "cnn-compression"}
+    if thing["kind"] == "Deployment":
+        thing["spec"]["selector"] = {"matchLabels": labels}
+        thing["spec"]["template"]["metadata"] = {"labels": labels}
+    kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+    thing["spec"]["nothing"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine")
+def test_the_kustomization_gives_selectors_to_all():
+    run = subprocess.run(
+        ["kubectl", "kustomize", SERVING], capture_output=True, text=True, check=True
+    )
+    things = {
+        (thing["kind"], thing["metadata"]["name"]): thing
+        for thing in yaml.safe_load_all(run.stdout)
+    }
+    deployment = things["Deployment", "cnn-compression"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert things["Service", "cnn-compression"]["spec"]["selector"] == labels
+    budget = things["PodDisruptionBudget", "cnn-compression"]["spec"]
+    assert budget["selector"]["matchLabels"] == labels
+    for thing in things.values():
+        kubernetes_validate.validate(thing, KUBERNETES, strict=True)
+
+
+def test_the_probe_makes_a_real_request(tmp_path):
+    versions = find_model("default").parents[2]
+    settings = local_server.Settings("default", str(versions), port=0, rest_api_port=0)
+    probe = ["bash", SERVING / "probe.sh", "127.0.0.1"]
+    with local_server.LocalServer(settings) as server:
+        port = str(server.rest_api_port)
+        run = subprocess.run([*probe, port], capture_output=True, text=True, timeout=60)
+        assert (run.returncode, run.stderr) == (0, "")
+        run = subprocess.run([*probe, port, "other"], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 1 and "not encoded" in run.stderr
+    assert subprocess.run([*probe, port], capture_output=True, timeout=60).returncode != 0

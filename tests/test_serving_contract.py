@@ -1,0 +1,370 @@
+"""What any server of the exported model does: TensorFlow Serving's, or ours in its place.
+
+The tests run against the server that TF_SERVING_REST and TF_SERVING_GRPC name (host:port both, with
+the model under the name that TF_SERVING_MODEL says or `default`), else against a
+`tensorflow_model_server` on the PATH, else against `cnn_compression.serving.local_server`.
+"""
+
+import contextlib
+import io
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import json_format
+from PIL import Image
+from serving_calls import FORMS, Refused, grpc_predict, http, rest_columns, to_json
+from tensorflow_serving.apis import get_model_metadata_pb2
+
+from cnn_compression.export import export
+from cnn_compression.metrics import psnr
+from cnn_compression.models.com_rec import ComRec
+from cnn_compression.models.fast import FastComCNN, FastRecCNN
+from cnn_compression.serving import local_server
+from cnn_compression.serving.client import Client, ItemError, ServerError, UnavailableError
+from cnn_compression.serving.local_server import LocalServer, Settings
+
+BATCHING = Path(local_server.__file__).with_name("batching.config")
+SIGNATURES = {"serving_default", "encode", "decode", "encode_to_size", "encode_pixels"}
+SIGNATURES |= {"decode_pixels", "info"}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where it is, what it calls the model; where we started it, the folder of versions and, if it
+    has one, its limit of a request's bytes."""
+
+    rest: str
+    grpc: str
+    model: str = "default"
+    versions: Path | None = None
+    max_bytes: int | None = None
+
+
+def free_port():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        return place.getsockname()[1]
+
+
+@contextlib.contextmanager
+def tensorflow_serving(program, folder):
+    grpc_port, rest_port = free_port(), free_port()
+    command = [program, f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
+    command += ["--model_name=default", f"--model_base_path={folder}"]
+    command += ["--file_system_poll_wait_seconds=1", "--max_num_load_retries=0"]
+    command += ["--enable_batching", f"--batching_parameters_file={BATCHING}"]
+    with subprocess.Popen(command) as process:
+        server = Server(f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}", versions=folder)
+        try:
+            wait_until(lambda: available(server), 120)
+            yield server
+        finally:
+            process.terminate()
+
+
+def available(server):
+    try:
+        states = http(f"{server.rest}/v1/models/{server.model}")["model_version_status"]
+    except (OSError, Refused):
+        return []
+    return [int(item["version"]) for item in states if item["state"] == "AVAILABLE"]
+
+
+def wait_until(holds, seconds):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.1)
+
+
+def tiny_model(path, seed):
+    """Two scales, few weights."""
+    tf.keras.utils.set_random_seed(seed)
+    pair = ComRec(FastComCNN(3, 2, 8, 1), FastRecCNN(3, 2, 8, 0, 1))
+    pair.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    if "TF_SERVING_REST" in os.environ:
+        model = os.environ.get("TF_SERVING_MODEL", "default")
+        rest = os.environ["TF_SERVING_REST"]
+        yield Server(f"http://{rest}", os.environ["TF_SERVING_GRPC"], model)
+        return
+    folder = tmp_path_factory.mktemp("models")
+    model = tiny_model(folder / "model.keras", 1)
+    versions = export(model, "default", folder, max_pixels=300_000).parent
+    program = shutil.which("tensorflow_model_server")
+    if program:
+        with tensorflow_serving(program, versions) as started:
+            yield started
+        return
+    limit = 4_000_000
+    settings = Settings(
+        "default", str(versions), port=0, rest_api_port=0, poll_seconds=0.1, max_message_bytes=limit
+    )
+    with LocalServer(settings) as local:
+        addresses = (f"http://127.0.0.1:{local.rest_api_port}", f"127.0.0.1:{local.port}")
+        yield Server(*addresses, versions=versions, max_bytes=limit)
+
+
+@pytest.fixture(params=FORMS)
+def call(request, server):
+    """A signature's name and inputs to its outputs, in one of three forms."""
+    return lambda signature, **inputs: FORMS[request.param](server, signature, **inputs)
+
+
+@pytest.fixture(scope="module")
+def images(photos):
+    return [photos["coffee"], photos["rocket"][:77, :101], photos["camera"][:50, :70]]
+
+
+@pytest.fixture(scope="module")
+def files(images):
+    return [tf.io.encode_png(image).numpy() for image in images]
+
+
+@pytest.fixture(scope="module")
+def payloads(server, files):
+    return rest_columns(server, "encode", image_bytes=files, quality=[60] * 3)["payload_bytes"]
+
+
+def pixels_of(file):
+    image = np.asarray(Image.open(io.BytesIO(file)))
+    return image if image.ndim == 3 else image[..., None]
+
+
+def test_images_go_there_and_back(call, images, files):
+    """Mixed sizes, colour and grey, in one batch."""
+    encoded = call("encode", image_bytes=files, quality=[20, 50, 80])
+    assert encoded["status"] == ["", "", ""]
+    for payload in encoded["payload_bytes"]:
+        assert Image.open(io.BytesIO(payload)).format == "JPEG"
+    decoded = call("decode", payload_bytes=encoded["payload_bytes"])
+    assert decoded["status"] == ["", "", ""]
+    for image, file in zip(images, decoded["image_bytes"], strict=True):
+        assert pixels_of(file).shape == image.shape
+        assert psnr(image, pixels_of(file)) > 15
+    numbers = call("info", payload_bytes=encoded["payload_bytes"])
+    sizes = zip(numbers["height"], numbers["width"], numbers["channels"], strict=True)
+    assert list(sizes) == [image.shape for image in images]
+
+
+def test_sizes_are_kept(call, files):
+    limits = [4000, 1500, 10]
+    outputs = call("encode_to_size", image_bytes=files, max_bytes=limits)
+    sizes = [len(payload) for payload in outputs["payload_bytes"]]
+    assert all(size <= limit for size, limit in zip(sizes, limits, strict=True))
+    assert [quality > 0 for quality in outputs["quality"]] == [True, True, False]
+    assert outputs["status"][:2] == ["", ""] and "10" in outputs["status"][2]
+
+
+def test_pixels_go_there_and_back(call, images):
+    image = images[1][:24, :32]
+    encoded = call("encode_pixels", pixels=[image.tolist()] * 2, quality=[30, 90])
+    assert encoded["status"] == ["", ""]
+    decoded = call("decode_pixels", payload_bytes=encoded["payload_bytes"])
+    assert decoded["status"] == ["", ""]
+    assert np.asarray(decoded["pixels"]).shape == (2, *image.shape)
+
+
+def test_a_bad_item_fails_alone(call, files, payloads):
+    encoded = call("encode", image_bytes=[files[0], b"bad", files[1], files[2]],
+                   quality=[50, 50, 0, 50])  # fmt: skip
+    assert [not status for status in encoded["status"]] == [True, False, False, True]
+    assert [bool(payload) for payload in encoded["payload_bytes"]] == [True, False, False, True]
+    assert "quality" in encoded["status"][2]
+    decoded = call("decode", payload_bytes=[payloads[0], payloads[1][:-1], b"", payloads[2]])
+    assert [not status for status in decoded["status"]] == [True, False, False, True]
+    assert [bool(file) for file in decoded["image_bytes"]] == [True, False, False, True]
+
+
+def test_a_picture_over_the_limit_of_pixels_fails_alone(server, files):
+    if server.versions is None:
+        pytest.skip("another's server has a limit of its own")
+    large = tf.io.encode_png(np.zeros((1000, 1000, 1), np.uint8)).numpy()
+    outputs = rest_columns(server, "encode", image_bytes=[large, files[0]], quality=[50, 50])
+    assert "at most 300000" in outputs["status"][0] and outputs["status"][1] == ""
+
+
+def test_the_default_signature_decodes(server, payloads):
+    """A payload alone is a request, in each place where that is possible."""
+    url = f"{server.rest}/v1/models/{server.model}:predict"
+    answers = [
+        http(url, {"instances": [to_json(payloads[0])]})["predictions"][0],
+        http(url, {"instances": [{"payload_bytes": to_json(payloads[0])}]})["predictions"][0],
+    ]
+    columns = http(url, {"inputs": [to_json(payloads[0])]})["outputs"]
+    assert answers[0] == answers[1] == {name: values[0] for name, values in columns.items()}
+    assert answers[0]["status"] == ""
+
+
+def encode_request(**inputs):
+    return {"signature_name": "encode", "inputs": inputs}
+
+
+NOTHING = [{"b64": ""}]
+
+
+@pytest.mark.parametrize(
+    "body, code",
+    [
+        (b"not json", 400),
+        (b"[]", 400),
+        ({"signature_name": "decode"}, 400),
+        ({"signature_name": "nothing", "inputs": []}, 400),
+        (b'{"inputs":' + b"[" * 100_000, 400),
+        (encode_request(image_bytes=NOTHING), 400),
+        (encode_request(image_bytes=[{"b64": "?"}], quality=[1]), 400),
+        (encode_request(image_bytes=NOTHING, quality=["1"]), 400),
+        (encode_request(image_bytes=NOTHING, quality=[2**40]), 400),
+        (encode_request(image_bytes=NOTHING, quality=[1, 2]), 400),
+        ({"instances": []}, 400),
+        ({"instances": NOTHING, "inputs": []}, 400),
+    ],
+)
+def test_a_request_that_is_none_is_refused(server, body, code):
+    with pytest.raises(Refused) as refused:
+        http(f"{server.rest}/v1/models/{server.model}:predict", body)
+    assert refused.value.code == code
+    assert "error" in str(refused.value)
+
+
+def test_what_is_not_there_is_not_found(server, payloads):
+    for place in ["nothing", f"{server.model}/versions/99"]:
+        for tail, body in [("", None), ("/metadata", None), (":predict", {"inputs": []})]:
+            with pytest.raises(Refused) as refused:
+                http(f"{server.rest}/v1/models/{place}{tail}", body)
+            assert refused.value.code == 404
+    with pytest.raises(Refused) as refused:
+        grpc_predict(server, "decode", version=99, payload_bytes=payloads[:1])
+    assert refused.value.code == "NOT_FOUND"
+    with pytest.raises(Refused) as refused:
+        grpc_predict(server, "decode", payload_bytes=payloads[:1], more=[1])
+    assert refused.value.code == "INVALID_ARGUMENT"
+
+
+def test_metadata_names_the_signatures(server):
+    answer = http(f"{server.rest}/v1/models/{server.model}/metadata")
+    assert answer["model_spec"]["name"] == server.model
+    described = json_format.ParseDict(
+        answer["metadata"]["signature_def"], get_model_metadata_pb2.SignatureDefMap()
+    )
+    assert SIGNATURES <= set(described.signature_def)
+    encode = described.signature_def["encode"]
+    assert set(encode.inputs) == {"image_bytes", "quality"}
+    assert set(encode.outputs) == {"payload_bytes", "status"}
+    for signature in SIGNATURES:
+        for info in described.signature_def[signature].inputs.values():
+            assert info.tensor_shape.dim[0].size == -1
+
+
+def test_grpc_says_the_same_of_the_model(server):
+    import grpc
+    from tensorflow_serving.apis import (
+        get_model_status_pb2,
+        model_service_pb2_grpc,
+        prediction_service_pb2_grpc,
+    )
+
+    with grpc.insecure_channel(server.grpc) as channel:
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = server.model
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        described = get_model_metadata_pb2.SignatureDefMap()
+        stub.GetModelMetadata(request).metadata["signature_def"].Unpack(described)
+        assert SIGNATURES <= set(described.signature_def)
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = server.model
+        answer = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request)
+    states = [(item.version, item.state) for item in answer.model_version_status]
+    assert (max(available(server)), get_model_status_pb2.ModelVersionStatus.AVAILABLE) in states
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_many_clients_at_once(server, files, payloads, scheme):
+    """More of them than the server takes: those it turns away come again."""
+    place = server.rest if scheme == "http" else f"grpc://{server.grpc}"
+    with Client(place, server.model, attempts=30, timeout=120) as client:
+        client.probe()
+        with ThreadPoolExecutor(16) as threads:
+            results = list(threads.map(lambda n: client.decode(payloads[n % 3]), range(48)))
+        assert [results[n] for n in range(3)] * 16 == results
+        items = [*payloads, b"bad", *payloads]
+        several = list(client.map("decode", items, batch=2, concurrency=3))
+    assert isinstance(several[3], ItemError)
+    assert several[:3] == several[4:] == results[:3]
+
+
+def test_a_request_that_is_too_large_is_refused_and_the_server_stays(server, payloads):
+    if server.max_bytes is None:
+        pytest.skip("this server has no limit that we know of")
+    for place, said in [(server.rest, "413"), (f"grpc://{server.grpc}", "larger than max")]:
+        with Client(place, server.model) as client, pytest.raises(ServerError, match=said) as error:
+            client.decode(bytes(2 * server.max_bytes))
+        assert not isinstance(error.value, UnavailableError)
+    rest_columns(server, "decode", payload_bytes=payloads[:1])
+
+
+def test_a_request_of_many_items(server, files):
+    """More than the batches that run at once have, by batching.config."""
+    results = rest_columns(server, "encode", image_bytes=files[2:] * 9, quality=[30] * 9)
+    assert len(set(results["payload_bytes"])) == 1 and results["status"] == [""] * 9
+
+
+def test_outputs_are_those_that_are_asked_for(server, payloads):
+    import grpc
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    request = predict_pb2.PredictRequest(output_filter=["status"])
+    request.model_spec.name = server.model
+    request.inputs["payload_bytes"].CopyFrom(tf.make_tensor_proto(payloads[:1]))
+    with grpc.insecure_channel(server.grpc) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        assert list(stub.Predict(request, timeout=60).outputs) == ["status"]
+        request.output_filter.append("nothing")
+        with pytest.raises(grpc.RpcError):
+            stub.Predict(request, timeout=60)
+
+
+def test_a_newer_version_takes_over_while_requests_run(server, files, tmp_path):
+    if server.versions is None:
+        pytest.skip("another's server has versions of its own")
+    done, failures = threading.Event(), []
+
+    def keep_asking():
+        with Client(server.rest, server.model) as client:
+            while not done.is_set():
+                try:
+                    client.encode(files[2])
+                except (ServerError, ItemError) as error:
+                    failures.append(error)
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        (server.versions / "2").mkdir()  # a version that does not load is passed over
+        (server.versions / "2" / "saved_model.pb").write_bytes(b"broken")
+        before = rest_columns(server, "encode", image_bytes=files[:1], quality=[50])
+        model = tiny_model(tmp_path / "model.keras", 2)
+        export(model, "default", server.versions.parent, version=3)
+        wait_until(lambda: available(server) == [3], 120)
+        after = rest_columns(server, "encode", image_bytes=files[:1], quality=[50])
+    finally:
+        done.set()
+        asking.join()
+    assert before["payload_bytes"] != after["payload_bytes"]
+    assert failures == []
+    with pytest.raises(Refused):
+        http(f"{server.rest}/v1/models/{server.model}/versions/1/metadata")

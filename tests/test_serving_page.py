@@ -1,0 +1,190 @@
+"""The page in headless Chromium: a real drop, a real restore, the keyboard, a phone, bad files."""
+
+import io
+import re
+import shutil
+import socket
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_compression import container, metrics
+from cnn_compression.model_files import find_model
+from cnn_compression.serving.local_server import LocalServer, Settings
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+DROP = """
+async ({name, type, base64}) => {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name, {type}));
+  document.body.dispatchEvent(
+    new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def address():
+    versions = find_model("default").parents[2]
+    with LocalServer(Settings("default", str(versions), port=0, rest_api_port=0)) as server:
+        yield f"http://127.0.0.1:{server.rest_api_port}/"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    page.set_default_timeout(120_000)
+    page.errors, page.requested = [], []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("request", lambda request: page.requested.append(request.url))
+    page.goto(address)
+    yield page
+    elsewhere = [url for url in page.requested if not url.startswith((address, "blob:", "data:"))]
+    assert (page.errors, elsewhere) == ([], [])
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def png(photos):
+    file = io.BytesIO()
+    Image.fromarray(photos["coffee"]).save(file, "png")
+    return file.getvalue()
+
+
+def drop(page, name, contents, kind="image/png"):
+    import base64
+
+    page.evaluate(DROP, {"name": name, "type": kind, "base64": base64.b64encode(contents).decode()})
+
+
+def restored(page):
+    """Waits until the figures stand; rows of label, bytes, bpp, PSNR."""
+    page.wait_for_function("!document.querySelector('#result').hidden")
+    page.wait_for_function("document.querySelector('#stage').ariaBusy === 'false'")
+    return [line.split("\t") for line in page.inner_text("#figures").splitlines()]
+
+
+def download(page, text):
+    with page.expect_download() as waiting:
+        page.click(f"text={text}")
+    return waiting.value.suggested_filename, waiting.value.path().read_bytes()
+
+
+def test_a_dropped_picture_is_compressed_restored_and_compared(page, codec, photos, png, tmp_path):
+    drop(page, "coffee.png", png)
+    rows = restored(page)
+    assert [label for label, *_ in rows][0].startswith("JPEG")
+    assert rows[-1][0] == "Restored"
+    name, payload = download(page, "Download the payload")
+    assert name == "coffee.cnn.jpg"
+    assert payload == codec.encode(photos["coffee"], 40)
+    name, file = download(page, "Download the restored PNG")
+    image_hat = np.asarray(Image.open(io.BytesIO(file)))[..., :3]
+    np.testing.assert_array_equal(image_hat, codec.decode(payload))
+    quality = float(metrics.psnr(photos["coffee"], image_hat))
+    assert rows[-1][3] == f"{quality:.2f} dB"
+    sizes = {row[0]: int(re.sub(r"\D", "", row[1])) for row in rows}
+    assert sizes["Restored"] == len(payload) and sizes["Original"] == len(png)
+    assert sizes["JPEG of the same bytes"] <= len(payload)
+    assert float(rows[-1][2]) == pytest.approx(8 * len(payload) / image_hat[..., 0].size, abs=6e-4)
+    shot = Image.open(io.BytesIO(page.screenshot(path=tmp_path / "page.png")))
+    assert len(shot.convert("RGB").getcolors(10**6)) > 1000
+
+
+def test_a_size_is_kept(page, png):
+    page.fill("#size", "3")
+    drop(page, "coffee.png", png)
+    restored(page)
+    _, payload = download(page, "Download the payload")
+    assert 2000 < len(payload) <= 3 * 1024
+
+
+def test_a_dropped_payload_is_restored(page, codec, photos):
+    payload = codec.encode(photos["camera"], 60)
+    drop(page, "camera.cnn.jpg", payload, "image/jpeg")
+    rows = restored(page)
+    assert [row[3] for row in rows] == ["–", "–"]
+    _, file = download(page, "Download the restored PNG")
+    pixels = np.asarray(Image.open(io.BytesIO(file)))
+    np.testing.assert_array_equal(pixels, codec.decode(payload)[..., 0])
+    assert page.is_disabled("#compress")
+
+
+def test_divider_and_zoom_obey_the_keyboard(page, png):
+    drop(page, "coffee.png", png)
+    restored(page)
+    page.focus("#divider")
+    page.keyboard.press("Home")
+    assert page.get_attribute("#divider", "aria-valuenow") == "0"
+    page.keyboard.press("PageUp")
+    assert page.get_attribute("#divider", "aria-valuenow") == "10"
+    page.focus("#stage")
+    before = page.inner_text("#zoom-shown")
+    page.keyboard.press("+")
+    assert page.inner_text("#zoom-shown") != before
+    transforms = page.eval_on_selector_all(
+        "#layers canvas", "all => all.map(c => c.style.transform)"
+    )
+    assert transforms[0] == transforms[1]
+    page.keyboard.press("0")
+    assert page.inner_text("#zoom-shown") == before
+
+
+def test_the_divider_is_dragged(page, png):
+    drop(page, "coffee.png", png)
+    restored(page)
+    box = page.locator("#stage").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 50, steps=4)
+    page.mouse.up()
+    assert abs(int(page.get_attribute("#divider", "aria-valuenow")) - 25) <= 1
+
+
+def test_what_is_wrong_is_said(page, codec, photos):
+    drop(page, "text.png", b"no picture")
+    page.wait_for_function("document.querySelector('#message').className === 'error'")
+    assert "no picture that the browser can read" in page.inner_text("#message")
+    payload = bytearray(codec.encode(photos["camera"], 60))
+    payload[-20] ^= 0xFF
+    drop(page, "camera.cnn.jpg", bytes(payload))
+    page.wait_for_function("document.querySelector('#message').innerText.includes('checksum')")
+    assert container.is_payload(payload)
+
+
+def test_a_server_that_is_away_is_said(browser, address, png):
+    page = browser.new_page()
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{place.getsockname()[1]}"
+    page.goto(f"{address}?server={away}")
+    assert away in page.inner_text("header")
+    drop(page, "coffee.png", png)
+    page.wait_for_function("document.querySelector('#message').className === 'error'")
+    assert f"{away} cannot be reached" in page.inner_text("#message")
+    page.close()
+
+
+def test_a_phone_needs_no_scrolling_sideways(browser, address, png):
+    page = browser.new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    page.goto(address)
+    drop(page, "coffee.png", png)
+    restored(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.close()

@@ -1,0 +1,244 @@
+"""Signatures do with each item what the codec does, and say what is wrong with a bad one."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from cnn_compression import container, container_ops
+from cnn_compression.signatures import HEADER_NUMBERS, signatures
+
+MAX_PIXELS = 100_000
+
+
+@pytest.fixture(scope="module")
+def served(codec):
+    """Signature name -> function of lists and arrays to a dict of arrays."""
+
+    def call(function, **inputs):
+        outputs = function(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    functions = signatures(codec, MAX_PIXELS)
+    return {name: lambda f=f, **inputs: call(f, **inputs) for name, f in functions.items()}
+
+
+@pytest.fixture(scope="module")
+def images(photos):
+    """Two colour images of different sizes and a grey one."""
+    return [photos["coffee"], photos["rocket"][:77, :101], photos["camera"][:50, :70]]
+
+
+@pytest.fixture(scope="module")
+def payloads(codec, images):
+    return [codec.encode(*pair) for pair in zip(images, [20, 50, 80], strict=True)]
+
+
+def saved_as(image, form, **options):
+    file = io.BytesIO()
+    Image.fromarray(np.squeeze(image)).save(file, form, **options)
+    return file.getvalue()
+
+
+def png(image):
+    return tf.io.encode_png(image).numpy()
+
+
+def chunk(kind, data):
+    """Of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bad_files(image):
+    """What is wrong -> bytes and a part of the status."""
+    good, jpeg = png(image), saved_as(image, "jpeg")
+    header = struct.pack(">IIBBBBB", 50000, 50000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    # A chunk before the header that has a small size where the header should have it.
+    disguised = bomb[:8] + chunk(b"zzZz", struct.pack(">II", 10, 10)) + bomb[8:]
+    huge_jpeg = jpeg.replace(struct.pack(">HH", *image.shape[:2]), struct.pack(">HH", 65500, 65500))
+    glass = np.dstack([image, np.full(image.shape[:2], 128, np.uint8)])
+    return {
+        "nothing": (b"", "not a PNG, JPEG, GIF or BMP"),
+        "text": (b"hello", "not a PNG, JPEG, GIF or BMP"),
+        "a WebP": (saved_as(image, "webp"), "not a PNG, JPEG, GIF or BMP"),
+        "a start": (good[:30], "damaged or unsupported PNG"),
+        "a cut PNG": (good[:-100], "damaged or unsupported PNG"),
+        "a changed PNG": (good[:999] + b"////" + good[1003:], "damaged or unsupported PNG"),
+        "a cut JPEG": (jpeg[: len(jpeg) // 2], "damaged or unsupported JPEG"),
+        "a JPEG without a frame": (jpeg[:30], "truncated or damaged JPEG"),
+        "a bomb": (bomb, "50000 x 50000 pixels: at most 100000"),
+        "a disguised bomb": (disguised, "truncated or damaged PNG"),
+        "a JPEG bomb": (huge_jpeg, "65500 x 65500 pixels: at most 100000"),
+        "endless parts": (jpeg[:2] + bytes(10**6) + jpeg[2:], "JPEG"),
+        "glass": (saved_as(glass, "png"), "transparent"),
+    }
+
+
+def test_bad_files_say_what_is_wrong_and_fail_alone(codec, served, images):
+    bad = bad_files(images[0])
+    files = [png(images[0]), *(data for data, _ in bad.values()), png(images[1])]
+    expected = [codec.encode(images[0], 30), *[b""] * len(bad), codec.encode(images[1], 30)]
+    result = served["encode"](image_bytes=files, quality=[30] * len(files))
+    assert result["payload_bytes"].tolist() == expected
+    assert result["status"][0] == result["status"][-1] == b""
+    for status, (name, (_, words)) in zip(result["status"][1:], bad.items(), strict=False):
+        assert words in status.decode(), name
+
+    result = served["encode_to_size"](image_bytes=files, max_bytes=[3000] * len(files))
+    for status, (name, (_, words)) in zip(result["status"][1:], bad.items(), strict=False):
+        assert words in status.decode(), name
+    for number in (0, -1):
+        quality = int(result["quality"][number])
+        image = images[0] if number == 0 else images[1]
+        assert result["payload_bytes"][number] == codec.encode(image, quality)
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "gif", "bmp"])
+def test_each_format_is_read(codec, served, images, form):
+    data = saved_as(images[1], form)
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    result = served["encode"](image_bytes=[data], quality=[40])
+    assert result["status"][0] == b""
+    assert result["payload_bytes"][0] == codec.encode(pixels, 40)
+
+
+def test_later_frames_of_a_gif_are_not_decoded(codec, served, images):
+    """TensorFlow makes room for the largest of all frames."""
+    data = saved_as(images[1], "gif")
+    frame = b"\x2c" + struct.pack("<HHHHB", 0, 0, 46340, 46340, 0) + b"\x02\x01\x00\x00"
+    plain, bomb = served["encode"](image_bytes=[data, data[:-1] + frame + b";"], quality=[40, 40])[
+        "payload_bytes"
+    ]
+    assert plain == bomb != b""
+
+
+def test_qualities_out_of_range_fail_alone(codec, served, images):
+    qualities = [0, 40, 101, -(2**31)]
+    result = served["encode"](image_bytes=[png(images[1])] * 4, quality=qualities)
+    pixels = served["encode_pixels"](pixels=np.stack([images[1]] * 4), quality=qualities)
+    for outputs in (result, pixels):
+        assert outputs["payload_bytes"].tolist() == [b"", codec.encode(images[1], 40), b"", b""]
+        for quality, status in zip(qualities, outputs["status"], strict=True):
+            words = f"quality must be in 1..100. Received: {quality}"
+            assert status.decode() == ("" if quality == 40 else words)
+
+
+def test_a_size_that_cannot_be_met_says_so(codec, served, images):
+    smallest = len(codec.encode(images[1], 1))
+    result = served["encode_to_size"](
+        image_bytes=[png(images[1])] * 3, max_bytes=[smallest, smallest - 1, -5]
+    )
+    assert len(result["payload_bytes"][0]) <= smallest
+    assert result["status"].tolist()[0] == b""
+    assert result["payload_bytes"].tolist()[1:] == [b"", b""]
+    assert result["quality"].tolist()[1:] == [0, 0]
+    assert f"more bytes than {smallest - 1}" in result["status"][1].decode()
+
+
+def with_a_true_checksum(data):
+    """A payload whose checksum fits whatever else was done to it."""
+    start, end = container.CHECKSUM_START, container.HEADER_END
+    digest = tf.fingerprint(tf.io.decode_raw([data[:start] + data[end:]], tf.uint8))[0]
+    return data[:start] + digest.numpy().tobytes() + data[end:]
+
+
+def bad_payloads(payload, image):
+    """What is wrong -> bytes and a part of the status."""
+    at = container.FINGERPRINT_START
+    return {
+        "nothing": (b"", "not a payload"),
+        "a JPEG": (saved_as(image, "jpeg"), "not a payload"),
+        "a start": (payload[:40], "not a payload"),
+        "cut short": (payload[:-10], "checksum"),
+        "another model's": (
+            with_a_true_checksum(payload[:at] + bytes(8) + payload[at + 8 :]),
+            "made by model 0000000000000000",
+        ),
+        "no JPEG": (with_a_true_checksum(payload[: container.HEADER_END]), "or is none"),
+        "no end": (with_a_true_checksum(payload[: len(payload) // 2]), "cannot be decoded"),
+        "too large": (
+            container_ops.pack(
+                saved_as(np.zeros((400, 300, 3), np.uint8), "jpeg"),
+                payload[at : at + 8].hex(),
+                400,
+                300,
+                3,
+                1,
+                50,
+            ).numpy(),
+            "at most 100000",
+        ),
+    }
+
+
+def test_bad_payloads_say_what_is_wrong_and_fail_alone(codec, served, images, payloads):
+    bad = bad_payloads(payloads[0], images[0])
+    batch = [payloads[0], *(data for data, _ in bad.values()), *payloads[1:]]
+    good = [0, len(batch) - 2, len(batch) - 1]
+    result, numbers = served["decode"](payload_bytes=batch), served["info"](payload_bytes=batch)
+    for outputs in (result, numbers):
+        assert [number for number, status in enumerate(outputs["status"]) if not status] == (
+            good if outputs is result else [*good[:1], list(bad).index("no end") + 1, *good[1:]]
+        )
+    for status, (name, (_, words)) in zip(result["status"][1:], bad.items(), strict=False):
+        assert words in status.decode(), name
+    for number, payload in zip(good, payloads, strict=True):
+        assert result["image_bytes"][number] == png(codec.decode(payload))
+        header = container.read_header(payload)
+        for name in HEADER_NUMBERS:
+            assert numbers[name][number] == getattr(header, name)
+    assert result["image_bytes"][1:-2].tolist() == [b""] * len(bad)
+
+
+def test_pixels_of_a_batch_restore_to_the_size_of_the_first_good_one(codec, served, payloads):
+    batch = [b"", payloads[1], payloads[0], payloads[1]]
+    result = served["decode_pixels"](payload_bytes=batch)
+    restored = codec.decode(payloads[1])
+    assert result["status"][1] == result["status"][3] == b""
+    assert "not a payload" in result["status"][0].decode()
+    assert "another size" in result["status"][2].decode()
+    expected = np.stack([0 * restored, restored, 0 * restored, restored])
+    np.testing.assert_array_equal(result["pixels"], expected)
+    nothing = served["decode_pixels"](payload_bytes=[b"", b"x"])
+    assert nothing["pixels"].shape == (2, 0, 0, 0)
+    assert all(nothing["status"])
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 4), (2, 0, 8, 3), (1, 400, 300, 3)])
+def test_pixels_that_are_no_images_of_ours(served, shape):
+    result = served["encode_pixels"](
+        pixels=np.zeros(shape, np.uint8), quality=np.full(shape[0], 50, np.int32)
+    )
+    assert result["payload_bytes"].tolist() == [b""] * shape[0]
+    size = " x ".join(map(str, shape[1:]))
+    assert all(f"Received: {size}" in status.decode() for status in result["status"])
+
+
+def test_pixels_of_a_batch_have_a_limit_together_and_bad_ones_do_not_count(codec, served, payloads):
+    images = served["decode_pixels"](payload_bytes=[payloads[0], payloads[0]])
+    assert images["status"].tolist() == [b"", b""] and images["pixels"].shape[1:3] == (192, 256)
+    crowd = served["decode_pixels"](payload_bytes=[payloads[0]] + [b""] * 9)
+    assert crowd["pixels"].shape == (10, 0, 0, 0)
+    assert b"491520 pixels together: at most 100000" in crowd["status"][0]
+    no_end = with_a_true_checksum(payloads[0][: len(payloads[0]) // 2])
+    result = served["decode_pixels"](payload_bytes=[no_end, payloads[1]])
+    assert result["status"][1] == b""
+    np.testing.assert_array_equal(result["pixels"][1], codec.decode(payloads[1]))
+
+
+def test_empty_batches_give_empty_batches(served):
+    strings, integers = np.zeros(0, object), np.zeros(0, np.int32)
+    assert served["decode"](payload_bytes=strings)["image_bytes"].shape == (0,)
+    assert served["info"](payload_bytes=strings)["height"].shape == (0,)
+    outputs = served["encode"](image_bytes=strings, quality=integers)
+    assert outputs["payload_bytes"].shape == outputs["status"].shape == (0,)
+
+
+def test_a_request_whose_inputs_do_not_go_together_fails(served, images):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many qualities or limits"):
+        served["encode"](image_bytes=[png(images[0])], quality=[10, 20])
