@@ -494,7 +494,9 @@ def test_jpeg_2000_up_to_the_size_that_tensorflow_io_can_read(reason):
 
 def test_where_it_is_missing_the_cure_is_said(monkeypatch, reason):
     monkeypatch.setattr(images, "_tensorflow_io", lambda: None)
-    monkeypatch.setattr(images, "_decoder", functools.cache(images._decoder.__wrapped__))
+    for name in ("_decoder", "_sampler"):
+        fresh = functools.cache(getattr(images, name).__wrapped__)
+        monkeypatch.setattr(images, name, fresh)
     cure = "use Python 3.10-3.12 or" if sys.version_info >= (3, 13) else "tensorflow-io==0.37.1"
     for name, contents in ONE_OF_EACH.items():
         if name == "WebP" and hasattr(tf.io, "decode_webp"):
