@@ -39,10 +39,11 @@ def test_no_step_is_no_change(codec, photos):
 
 
 @pytest.mark.parametrize("name", ["coffee", "chelsea"])
-def test_effort_buys_bytes_or_quality(codec, photos, name):
-    """A smaller cost in real bytes at half size, the same header, the same decoder."""
+@pytest.mark.parametrize("quality", [20, 45, 70])
+def test_effort_buys_bytes_or_quality(codec, photos, name, quality):
+    """At no scale a larger cost in real bytes, the same header, the same decoder."""
     image = photos[name]
-    plain, refined = (codec.encode(image, 20, effort) for effort in (0, 1))
+    plain, refined = (codec.encode(image, quality, effort) for effort in (0, 1))
     header, same = container.read_header(plain), container.read_header(refined)
     assert (header.scale, header.quality) == (same.scale, same.quality)
     pair = codec.model.pairs[codec.model.scales.index(header.scale)]
@@ -52,7 +53,9 @@ def test_effort_buys_bytes_or_quality(codec, photos, name):
         error = np.mean((codec.decode(payload).astype(float) - image) ** 2)
         return error + slope * metrics.bpp(len(payload), *image.shape[:2])
 
-    assert paid(refined) < paid(plain)
+    assert paid(refined) <= paid(plain)
+    # At half size the twin is close enough to the codec for a gain on each picture.
+    assert paid(refined) < paid(plain) or pair.scale != 2
 
 
 def test_effort_in_a_graph_and_to_a_target(codec, photos):
