@@ -93,7 +93,7 @@ def _to_8_bits(image):
 
 
 def _png(contents, io):
-    contents = require(_is_png_header(contents), "truncated or damaged PNG", contents)
+    contents = _with_png_header(contents)
     bits, colour = _uint(contents, 24), _uint(contents, 25)
     key = _png_colour_key(contents, bits, colour)
     keyed = key[0] >= 0
@@ -109,9 +109,9 @@ def _png(contents, io):
     return tf.cond(plain, lambda: tf.io.decode_png(contents), at_16_bits), bits
 
 
-def _is_png_header(contents):
-    """Whether the header comes first, as it must: else what stands in its place is believed."""
-    return part(contents, 12, 4) == b"IHDR"
+def _with_png_header(contents):
+    """`contents`, whose header comes first, as it must: else what stands there is believed."""
+    return require(part(contents, 12, 4) == b"IHDR", "truncated or damaged PNG", contents)
 
 
 def _png_colour_key(contents, bits, colour):
@@ -366,7 +366,7 @@ def _pnm_samples(fields, rest, pixels, io):
 
 
 def _png_size(contents):
-    contents = require(_is_png_header(contents), "truncated or damaged PNG", contents)
+    contents = _with_png_header(contents)
     return tf.stack([_uint(contents, at, 4, big=True) for at in (20, 16)])
 
 

@@ -16,6 +16,7 @@ import contextlib
 import http.client
 import itertools
 import json
+import operator
 import queue
 import random
 import ssl
@@ -30,6 +31,13 @@ MAX_MESSAGE_BYTES = 1 << 30  # gRPC's own limit for answers is 4 MiB
 RETRIED_HTTP = (429, 502, 503, 504)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds, doubled from one attempt to the next
 CHUNK = 1 << 20
+# What a signature gives for an item, of the outputs by their names.
+RESULTS = {
+    "encode": operator.itemgetter("payload_bytes"),
+    "encode_to_size": operator.itemgetter("payload_bytes", "quality"),
+    "decode": operator.itemgetter("image_bytes"),
+    "info": dict,
+}
 
 
 class ServerError(OSError):
@@ -89,7 +97,7 @@ class Client:
 
     def encode(self, image, quality=50):
         """An image file's bytes to a payload. Raises `ItemError` or `ServerError`."""
-        return self._one("encode", image, quality=quality)["payload_bytes"]
+        return self._one("encode", image, quality=quality)
 
     def encode_to_size(self, image, max_bytes):
         """An image file's bytes to the payload of the highest quality that fits, and the quality.
@@ -98,12 +106,11 @@ class Client:
             ItemError: where the image cannot be read, or does not fit at any quality.
             ServerError: where the server cannot be reached or refuses.
         """
-        item = self._one("encode_to_size", image, max_bytes=max_bytes)
-        return item["payload_bytes"], item["quality"]
+        return self._one("encode_to_size", image, max_bytes=max_bytes)
 
     def decode(self, payload):
         """A payload to a PNG file's bytes. Raises `ItemError` or `ServerError`."""
-        return self._one("decode", payload)["image_bytes"]
+        return self._one("decode", payload)
 
     def info(self, payload):
         """A payload's height, width, channels, scale and quality, as a dict of int."""
@@ -184,12 +191,12 @@ class Client:
         self.close()
 
     def _one(self, signature, item, **settings):
-        [result] = self._many(signature, [item], settings, whole=True)
+        [result] = self._many(signature, [item], settings)
         if isinstance(result, ItemError):
             raise result
         return result
 
-    def _many(self, signature, items, settings, whole=False):
+    def _many(self, signature, items, settings):
         """List of what the signature gives for each item, or `ItemError`."""
         name = "image_bytes" if signature.startswith("encode") else "payload_bytes"
         inputs = {name: list(items)} | {
@@ -201,15 +208,9 @@ class Client:
         statuses = outputs.pop("status")
         rows = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
         return [
-            ItemError(status) if status else (row if whole else _plain(row))
+            ItemError(status) if status else RESULTS[signature](row)
             for status, row in zip(statuses, rows, strict=True)
         ]
-
-
-def _plain(row):
-    """What a call for one item gives: its only value, a pair, or the whole dict."""
-    values = tuple(row.values())
-    return {1: values[0], 2: values}.get(len(values), row)
 
 
 def _tiny_png():

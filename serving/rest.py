@@ -117,13 +117,14 @@ class Rest:
         signature = request.get("signature_name", "")
         if not isinstance(signature, str):
             raise ValueError(f"expected a string as signature_name. Received: {signature!r}")
-        expected = self.servables.get(name, version).inputs_of(signature)
+        servable = self.servables.get(name, version)
+        expected = servable.inputs_of(signature)
         by_rows = forms == {"instances"}
         batches = (_of_rows if by_rows else _of_columns)(*map(request.get, forms), expected)
         if batches.keys() != expected.keys():
             raise ValueError(f"expected inputs {sorted(expected)}. Received: {sorted(batches)}")
         inputs = {key: _array(key, value, *expected[key]) for key, value in batches.items()}
-        outputs = self.servables.get(name, version).run(signature, inputs)
+        outputs = servable.run(signature, inputs)
         lists = {key: _plain(key, value) for key, value in outputs.items()}
         if by_rows:
             return _json({"predictions": _rows(lists)})

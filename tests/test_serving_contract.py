@@ -303,6 +303,8 @@ def test_many_clients_at_once(server, files, payloads, scheme):
         assert [results[n] for n in range(3)] * 16 == results
         items = [*payloads, b"bad", *payloads]
         several = list(client.map("decode", items, batch=2, concurrency=3))
+        [(payload, quality)] = client.map("encode_to_size", files[:1], max_bytes=4000)
+    assert len(payload) <= 4000 and 1 <= quality <= 100
     assert isinstance(several[3], ItemError)
     assert several[:3] == several[4:] == results[:3]
 

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import signal
 import threading
-from pathlib import Path
 
 from absl import flags
 
@@ -55,7 +54,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     base_path = values.model_base_path or find_model("default").parents[2]
     settings = Settings(
         model_name=values.model_name,
-        model_base_path=str(Path(base_path)),
+        model_base_path=str(base_path),
         address=values.address,
         port=values.port,
         rest_api_port=values.rest_api_port,
