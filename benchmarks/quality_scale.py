@@ -3,10 +3,11 @@
     python benchmarks/quality_scale.py --models=runs/half,runs/full DATA/train/*
 
 The models, the largest scale first, code what training held out, and further photographs, along
-the JPEG's quality. From a first guess, numbers of the scale are then moved at random, as long as
-that raises the curve of means over 0.05 to 1 bpp, or brings the scale nearer to one in which bytes
-and PSNR rise by a margin wherever a photograph changes from one model to the next, and mean bytes
-by like shares from each quality to the next.
+the JPEG's quality. From several first guesses, numbers of the scale are then moved at random, as
+long as that raises PSNR over 0.05 to 1 bpp (half that of the curve of means, half what each
+photograph gets for a given number of bytes, which gaps in its own bytes lower), or brings the scale
+nearer to one in which bytes and PSNR rise by a margin wherever a photograph changes from one model
+to the next, and mean bytes by like shares from each quality to the next.
 """
 
 import itertools
@@ -20,43 +21,46 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("models", None, "as for export", required=True)
 flags.DEFINE_list("ends", "4,97", "lowest JPEG quality of the first model, highest of the last")
 flags.DEFINE_integer("held_out", 16, "as in training")
-flags.DEFINE_integer("more", 32, "photographs beside those held out")
-flags.DEFINE_integer("moves", 30000, "that are tried")
+flags.DEFINE_integer("more", 84, "photographs beside those held out")
+flags.DEFINE_integer("moves", 10000, "that are tried from each start")
+flags.DEFINE_integer("starts", 6, "first guesses")
 flags.DEFINE_float("bytes_margin", 0.08, "share that bytes must rise by where models change")
 flags.DEFINE_float("psnr_margin", 0.1, "dB that PSNR must rise by where models change")
 flags.DEFINE_string("curves", None, "file to keep what was measured in, for another search")
 # Shares by which mean bytes may rise from one quality to the next.
 LEAST, MOST = 0.03, 0.08
-MEASURED = (2, 3, 4, 5, 6, 8, 10, 12, 14, 17, 20, 24, 28, 33, 39, 46, 54, 63, 72, 82, 90, 95, 98)
+MEASURED = (3, 5, 8, 11, 15, 20, 27, 36, 47, 58, 69, 80, 89, 95, 98)
 LOW, HIGH = 0.05, 1.0
 # Decibels that a scale loses for each decibel, or each tenth of the bytes, that a margin lacks.
 PENALTY = 20.0
 # The same for each tenth that steps of the mean bytes are too small or too large.
-UNEVENNESS = 3.0
+UNEVENNESS = 0.3
 
 
 def measure(codecs, images):
     """log bpp and PSNR in dB, `[photographs, models, 2, 100]`, by the JPEG's quality."""
     from cnn_compression.evaluation import code
+    from cnn_compression.models.multi_scale import table_factor
 
     curves = np.zeros((len(images), len(codecs), 2, 100))
+    every, measured = (-np.log(table_factor(np.array(q))) for q in (range(1, 101), MEASURED))
     for row, image in enumerate(images):
         for number, codec in enumerate(codecs):
             coded = [code(codec, image, quality) for quality in MEASURED]
             for kind, values in enumerate(
                 ([np.log(one.bpp) for one in coded], [one.psnr for one in coded])
             ):
-                curves[row, number, kind] = np.interp(range(1, 101), MEASURED, values)
+                curves[row, number, kind] = np.interp(every, measured, values)
         print(f"{row + 1} of {len(images)}", end="\r", file=sys.stderr)
     return curves
 
 
-def along(curves, detail, ranges, handovers):
+def along(curves, texture, ranges, handovers):
     """log bpp and PSNR `[photographs, 2, 100]` by the codec's quality, and the model in use."""
     from cnn_compression.models.multi_scale import quality_tables
 
     jpeg_quality, limits = quality_tables(ranges, handovers)
-    model = (detail[:, :, None] >= limits).sum(axis=1)
+    model = (texture[:, :, None] >= limits).sum(axis=1)
     quality = jpeg_quality[model, np.arange(100)]
     photo = np.arange(len(curves))[:, None]
     return np.stack([curves[photo, model, kind, quality - 1] for kind in (0, 1)], axis=1), model
@@ -85,24 +89,38 @@ def height(values):
     return float(np.interp(np.log(rates), x, y).mean())
 
 
-def score(curves, detail, scale):
+def fitted(values):
+    """Mean PSNR over log bpp of the highest quality that fits, mean over the photographs."""
+    # A quality with more bytes than a higher one fits nowhere: that one does, and earlier.
+    edges = np.minimum.accumulate(values[:, 0, ::-1], axis=1)[:, ::-1]
+    edges = np.clip(edges, np.log(LOW), np.log(HIGH))
+    widths = np.diff(edges, axis=1, append=np.log(HIGH))
+    return float(((widths * values[:, 1]).sum(axis=1) / widths.sum(axis=1)).mean())
+
+
+def score(curves, texture, scale):
     """What is to be raised, in dB."""
     try:
-        values, model = along(curves, detail, *scale)
+        values, model = along(curves, texture, *scale)
     except ValueError:  # the move has left what a scale can be
         return -np.inf
-    return height(values) - PENALTY * lacking(values, model) - UNEVENNESS * uneven(values)
+    worth = (height(values) + fitted(values)) / 2
+    return worth - PENALTY * lacking(values, model) - UNEVENNESS * uneven(values)
 
 
-def first_guess(models, low, high):
-    """Equal shares of the qualities, each overlapping the next by a tenth of them all."""
+def first_guess(texture, low, high, random):
+    """About equal shares of the qualities, overlapping; most photographs change in there."""
+    models = texture.shape[1] + 1
     ends = np.linspace(0, 100, models + 1).astype(int)
-    ranges = [
-        [max(1, int(start) - 9), int(end), low if number == 0 else 10, 50]
-        for number, (start, end) in enumerate(itertools.pairwise(ends))
-    ]
-    ranges[-1][3] = high
-    return ranges, [[300.0, 50.0] for _ in range(models - 1)]
+    ranges = []
+    for start, end in itertools.pairwise(ends):
+        earlier, later = (int(shift) for shift in random.integers(5, 15, 2))
+        first, last = max(1, int(start) - earlier), min(100, int(end) + later)
+        jpegs_own = (int(random.integers(*bounds)) for bounds in ((6, 16), (50, 90)))
+        ranges.append([first, last, *jpegs_own])
+    ranges[0][2], ranges[-1][3] = low, high
+    limits = np.quantile(texture, [random.uniform(0.8, 1), random.uniform(0, 0.2)], axis=0)
+    return ranges, [[float(f"{value:.3g}") for value in row] for row in limits.T]
 
 
 def moved(scale, random):
@@ -126,45 +144,62 @@ def moved(scale, random):
     return ranges, handovers
 
 
-def climb(curves, detail, scale):
-    """Random moves, each kept where it is no worse."""
-    random, best = np.random.default_rng(1), score(curves, detail, scale)
+def climb(curves, texture, scale, random):
+    """Random moves, each kept where it is no worse: the score, and the scale."""
+    best = score(curves, texture, scale)
     for _ in range(FLAGS.moves):
         candidate = moved(scale, random)
-        value = score(curves, detail, candidate)
+        value = score(curves, texture, candidate)
         if value >= best:
             best, scale = value, candidate
-    return scale
+    return best, scale
+
+
+def photographs(folders):
+    """uint8 images: what training holds out, and others from all over the training set."""
+    from cnn_compression.data import ImageReader, list_images, split_held_out
+    from cnn_compression.evaluation import HeldOutEvaluation
+
+    train, held_out = split_held_out(list_images(folders), FLAGS.held_out)
+    spread = np.linspace(0, len(train) - 1, FLAGS.more).astype(int)
+    files = [*held_out, *(train[number] for number in spread)]
+    return HeldOutEvaluation(ImageReader(files), channels=3).images
+
+
+def report(values, model):
+    """Prints what a scale is worth."""
+    gaps = np.expm1(np.diff(values[:, 0], axis=1)[np.diff(model, axis=1) > 0])
+    print(f"{height(values):.3f} dB on the curve of means, {fitted(values):.3f} dB by what fits")
+    if gaps.size:
+        gap, largest = np.median(gaps), gaps.max()
+        print(f"bytes rise by {gap:.0%} (median; at most {largest:.0%}) between models")
+    print(f"margins lack {lacking(values, model):.3f}")
+    print(f"steps of mean bytes are {uneven(values):.3f} tenths outside of their limits")
 
 
 def main(arguments):
     from cnn_compression.codec import Codec
-    from cnn_compression.data import ImageReader, list_images, split_held_out
-    from cnn_compression.evaluation import HeldOutEvaluation
     from cnn_compression.model_files import load_model
-    from cnn_compression.ops import block_variance, to_unit
+    from cnn_compression.ops import fine_texture, texture_squares, to_unit
 
-    train, held_out = split_held_out(list_images(arguments[1:]), FLAGS.held_out)
-    spread = np.linspace(0, len(train) - 1, FLAGS.more).astype(int)
-    files = [*held_out, *(train[number] for number in spread)]
-    images = HeldOutEvaluation(ImageReader(files), channels=3).images
+    images = photographs(arguments[1:])
     models = [load_model(model) for model in FLAGS.models]
-    detail = np.array(
-        [
-            [255**2 * float(block_variance(to_unit(i[None]), m.scale)[0]) for m in models[:-1]]
-            for i in images
-        ]
+    squares = [texture_squares(to_unit(image[None])) for image in images]
+    texture = np.array(
+        [[255 * float(fine_texture(x, m.scale)[0]) for m in models[:-1]] for x in squares]
     )
     if FLAGS.curves and Path(FLAGS.curves).is_file():
         curves = np.load(FLAGS.curves)
+        if curves.shape[:2] != (len(images), len(models)):
+            raise ValueError(f"{FLAGS.curves} is of other models or photographs: {curves.shape}")
     else:
         curves = measure([Codec(model) for model in models], images)
         if FLAGS.curves:
             np.save(FLAGS.curves, curves)
-    ranges, handovers = climb(curves, detail, first_guess(len(models), *map(int, FLAGS.ends)))
-    values, model = along(curves, detail, ranges, handovers)
-    print(f"{height(values):.3f} dB; margins lack {lacking(values, model):.3f}")
-    print(f"steps of mean bytes are {uneven(values):.3f} tenths outside of their limits")
+    random, (low, high) = np.random.default_rng(1), map(int, FLAGS.ends)
+    starts = [first_guess(texture, low, high, random) for _ in range(FLAGS.starts)]
+    _, (ranges, handovers) = max(climb(curves, texture, start, random) for start in starts)
+    report(*along(curves, texture, ranges, handovers))
     items = [f"{first}-{last}:{low}-{high}" for first, last, low, high in ranges]
     limits = [f"{first:g}-{last:g}" for first, last in handovers]
     print(f"--ranges={','.join(items)} --handovers={','.join(limits)}")

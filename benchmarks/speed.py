@@ -13,14 +13,13 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cnn_compression import images
+from cnn_compression import container, images
 from cnn_compression.codec import Codec, load
 from cnn_compression.models.com_rec import ComRec
-from cnn_compression.ops import to_unit
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("models", "default", "names in saved_models, or folders")
-flags.DEFINE_list("qualities", "25,75", "of the codec: one for each scale")
+flags.DEFINE_list("qualities", "25,75", "of the codec")
 flags.DEFINE_list("effort", "0", "levels")
 flags.DEFINE_integer("runs", 5, "the fastest counts")
 
@@ -82,8 +81,8 @@ def main(arguments):
     codecs.append(Codec(ComRec.from_preset("paper", 3), "paper"))
     for codec in codecs:
         for quality in map(int, FLAGS.qualities):
-            pair_of_image, _ = codec.model.route(to_unit(image[None]), np.array([quality]))
-            pair = codec.model.pairs[int(pair_of_image[0])]
+            scale = container.read_header(codec.encode(image, quality)).scale
+            pair = codec.model.pairs[codec.model.scales.index(scale)]
             costs = [
                 multiply_adds(pair.com, height, width),
                 multiply_adds(pair.rec, height // pair.scale, width // pair.scale),

@@ -54,14 +54,82 @@ def with_ms_ssim(image, image_hat):
     return 0.5 * error + 1000.0 * (1.0 - likeness)
 
 
+def real_pixels(compact, quality, grey=None, chroma="4:2:0"):
+    """What the bytes codec gives, with the gradient of its twin."""
+    import tensorflow as tf
+
+    from cnn_compression.jpeg_twin import jpeg_twin
+    from cnn_compression.training import real_codec
+
+    compact_hat, bits = jpeg_twin(compact, quality, grey, chroma)
+    real = real_codec(tf.stop_gradient(compact), quality, grey, chroma)
+    return compact_hat + tf.stop_gradient(real - compact_hat), bits
+
+
+def blocks():
+    """Two in place of `ResidualBlock`, with its arguments."""
+    import keras
+    from keras import ops
+
+    from cnn_compression.layers import ResidualBlock
+
+    class LargeKernel(ResidualBlock):
+        """A 7x7 depthwise convolution, then four times the width (ConvNeXt, 2201.03545)."""
+
+        def __init__(self, filters, **kwargs):
+            super().__init__(filters, **kwargs)
+            wide = 4 * filters
+            self.depthwise = keras.layers.DepthwiseConv2D(7, padding="same")
+            self.conv1 = keras.layers.Conv2D(wide, 1, kernel_initializer="he_normal")
+            small = keras.initializers.VarianceScaling(0.1, "fan_in")
+            self.conv2 = keras.layers.Conv2D(filters, 1, kernel_initializer=small)
+            self.modulation = keras.layers.Dense(2 * wide, kernel_initializer="zeros")
+
+        def build(self, x_shape, embedding_shape):
+            self.depthwise.build(x_shape)
+            self.conv1.build(x_shape)
+            self.conv2.build((*x_shape[:-1], 4 * self.filters))
+            self.modulation.build(embedding_shape)
+
+        def call(self, x, embedding):
+            scale, shift = ops.split(self.modulation(embedding), 2, axis=-1)
+            y = self.conv1(self.depthwise(x)) * (1.0 + scale)[:, None, None]
+            return x + self.conv2(ops.relu(y + shift[:, None, None]))
+
+    class ChannelAttention(ResidualBlock):
+        """What a block adds, weighted by channel from its means (RCAN, 1807.02758)."""
+
+        def __init__(self, filters, **kwargs):
+            super().__init__(filters, **kwargs)
+            self.squeeze = keras.layers.Dense(filters // 4, activation="relu")
+            self.excite = keras.layers.Dense(filters, activation="sigmoid")
+
+        def build(self, x_shape, embedding_shape):
+            super().build(x_shape, embedding_shape)
+            self.squeeze.build((None, self.filters))
+            self.excite.build((None, self.filters // 4))
+
+        def call(self, x, embedding):
+            added = super().call(x, embedding) - x
+            weights = self.excite(self.squeeze(ops.mean(added, axis=(1, 2))))
+            return x + added * weights[:, None, None]
+
+    return LargeKernel, ChannelAttention
+
+
 def variants():
     """Name to what it replaces: the module or class, the attribute's name, the replacement."""
     from cnn_compression import jpeg_twin, layers, objectives
+    from cnn_compression.models import fast
 
     embed = layers.QualityEmbedding.call
+    large_kernel, attention = blocks()
     return {
         "soft": (jpeg_twin, "_round_levels", soft_rounding),
         "noise": (jpeg_twin, "_round_levels", uniform_noise),
+        "codec": (objectives, "jpeg_twin", real_pixels),
+        "large_kernel": (fast, "ResidualBlock", large_kernel),
+        "attention": (fast, "ResidualBlock", attention),
         "ms_ssim": (objectives, "mean_squared_error", with_ms_ssim),
         # The networks are not told the quality.
         "blind": (

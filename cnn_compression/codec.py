@@ -12,9 +12,10 @@ from cnn_compression.container import PayloadError
 from cnn_compression.metrics import bpp, psnr
 from cnn_compression.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.models.multi_scale import as_multi_scale
-from cnn_compression.objectives import mean_squared_error
-from cnn_compression.ops import luma, to_uint8, to_unit
-from cnn_compression.refine import EFFORT_STEPS, refine
+from cnn_compression.ops import texture_squares, to_unit
+from cnn_compression.pair_codec import TILE, PairCodec
+from cnn_compression.refine import EFFORT_STEPS
+from cnn_compression.tiles import map_tiles
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -23,6 +24,8 @@ if keras.backend.backend() != "tensorflow":
     )
 
 _IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
+_MAX_PIXELS = tf.TensorSpec((), tf.int64)
+_ANY = jpeg.MAX_SIDE**2  # as the most pixels: what the encoder has made, it may restore
 
 
 class TargetError(ValueError):
@@ -70,20 +73,43 @@ def _load(file):
 class Codec:
     """A model with JPEG between its networks.
 
+    Large images go through the networks in tiles. At effort 0 that changes nothing but the memory
+    it takes; `refine` looks no further than a tile.
+
     Args:
         model: `MultiScale`, or a `ComRec`, which then serves all qualities.
         name: what to call it.
+        tile: int, pixels: larger images are taken apart; a multiple of 256.
+        report: see `reporting`.
 
     Attributes:
         model: `MultiScale`.
         name: as given.
         fingerprint: 16 hexadecimal digits that payloads carry; see `fingerprint`.
+
+    Raises:
+        ValueError: for another tile.
     """
 
-    def __init__(self, model, name="codec"):
-        self.model, self.name = as_multi_scale(model), name
+    def __init__(self, model, name="codec", tile=TILE, report=None):
+        if tile < 1 or tile % 256:
+            raise ValueError(f"tile must be a multiple of 256. Received: {tile}")
+        self.model, self.name, self.tile = as_multi_scale(model), name, tile
+        self._pairs = [PairCodec(pair, tile, report) for pair in self.model.pairs]
         self.fingerprint = fingerprint(self.model)
         self._functions = {}
+
+    def reporting(self, report):
+        """The same codec, which tells how far it is with an image.
+
+        Args:
+            report: called after each tile with how many of this pass over the image are done, and
+                of how many.
+
+        Returns:
+            `Codec`, which cannot be exported.
+        """
+        return Codec(self.model, self.name, self.tile, report)
 
     def encode(self, image, quality=50, effort=0):
         """Compresses an image or a batch of images of one size.
@@ -92,22 +118,24 @@ class Codec:
             image: uint8 `[H, W, C]` or `[N, H, W, C]`, C = 1 or 3; an array, or a tensor in eager
                 or in graph mode.
             quality: int in 1..100, or int32 `[N]` for a batch.
-            effort: int, 0..3: above 0, encoder time is spent for bytes; see `refine`.
+            effort: int, 0..2: above 0, encoder time is spent for bytes; see `refine`.
 
         Returns:
             The payload: `bytes` for an array, a string scalar for a tensor; for a batch a list of
             `bytes`, or a string tensor `[N]`.
 
         Raises:
-            ValueError: for another shape, dtype, quality or effort (in graph mode, where the values
-                are known only later, `tf.errors.InvalidArgumentError`).
+            ValueError: for another shape, dtype, quality or effort, or sides over `jpeg.MAX_SIDE`.
+            tf.errors.InvalidArgumentError: where the compact image has more than
+                `jpeg.MAX_SAMPLES`; in graph mode, where values are known only later, for all.
         """
-        images, single = self._as_batch(image)
-        quality = self._as_qualities(quality, images)
-        payloads = self.encoder(effort)(images, quality)
+        images, single = self._as_images(image)
+        quality = self._as_qualities(quality, images, single)
+        encode = self.encoder(effort) if single else self.batch_encoder(effort)
+        payload = encode(images, quality)
         if isinstance(image, tf.Tensor):
-            return payloads[0] if single else payloads
-        return payloads[0].numpy() if single else payloads.numpy().tolist()
+            return payload
+        return payload.numpy() if single else payload.numpy().tolist()
 
     def encode_to(self, image, *, target_bytes=None, target_bpp=None, target_psnr=None, effort=0):
         """Compresses an image to a size or to a PSNR: exactly one target is given.
@@ -131,15 +159,15 @@ class Codec:
         given = {name: value for name, value in values.items() if value is not None}
         if len(given) != 1 or not 0 < min(given.values()) < float("inf"):
             raise ValueError(f"expected one target above 0. Received: {given or 'none'}")
-        images, single = self._as_batch(image)
+        pixels, single = self._as_images(image)
         if not single:
-            raise ValueError(f"expected one image [H, W, C]. Received: {tuple(images.shape)}")
-        height, width = images.shape[1:3]
+            raise ValueError(f"expected one image [H, W, C]. Received: {tuple(pixels.shape)}")
+        height, width, _ = pixels.shape
         if target_psnr is not None:
-            payload, quality = self.psnr_encoder(effort)(images[0], target_psnr)
+            payload, quality = self.psnr_encoder(effort)(pixels, target_psnr)
         else:
             limit = target_bytes if target_bpp is None else target_bpp * height * width / 8
-            payload, quality = self.size_encoder(effort)(images[0], int(min(limit, 2**31 - 1)))
+            payload, quality = self.size_encoder(effort)(pixels, int(min(limit, 2**31 - 1)))
         if quality == 0:
             raise TargetError(self._out_of_reach(image, effort, *given.popitem()))
         return payload if isinstance(image, tf.Tensor) else payload.numpy()
@@ -165,7 +193,7 @@ class Codec:
 
         def encode_to_size(image, max_bytes):
             return targets.highest_that_fits(
-                functools.partial(self._encode_one, image, effort),
+                functools.partial(self.encoder(effort), image),
                 lambda payload: tf.strings.length(payload) <= max_bytes,
             )
 
@@ -181,15 +209,12 @@ class Codec:
 
         def encode_to_psnr(image, target):
             return targets.lowest_that_reaches(
-                functools.partial(self._encode_one, image, effort),
-                lambda payload: psnr(image, self.decode_one(payload)) >= target,
+                functools.partial(self.encoder(effort), image),
+                lambda payload: psnr(image, self.decode_one(payload, _ANY)) >= target,
             )
 
         signature = [_IMAGE, tf.TensorSpec((), tf.float32)]
         return self._kept("psnr", effort, encode_to_psnr, signature)
-
-    def _encode_one(self, image, effort, quality):
-        return self.encoder(effort)(image[None], quality[None])[0]
 
     def _kept(self, name, effort, function, signature):
         """`function` as the `tf.function` of this name and effort, made once."""
@@ -200,19 +225,20 @@ class Codec:
             self._functions[name, effort] = tf.function(function, signature)
         return self._functions[name, effort]
 
-    def decode(self, payload):
+    def decode(self, payload, max_pixels=container.MAX_PIXELS):
         """Restores an image, or a batch of images of one size.
 
         Args:
             payload: `bytes`, or a list of them; a string tensor `[]` or `[N]`, also in graph mode.
+            max_pixels: int: a payload of a larger image is refused before it is decoded.
 
         Returns:
             uint8 `[H, W, C]`, or `[N, H, W, C]` for a batch; an array for bytes, a tensor for a
             tensor.
 
         Raises:
-            PayloadError: for bytes that are not a payload, are damaged, or are of another model (in
-                graph mode `tf.errors.InvalidArgumentError`, with the same words).
+            PayloadError: for bytes that are not a payload, are damaged, are of another model or of
+                too large an image (in graph mode `tf.errors.InvalidArgumentError`, the same words).
             ValueError: for a batch of images of different sizes.
         """
         if isinstance(payload, (bytearray, memoryview)):
@@ -221,14 +247,14 @@ class Codec:
         if payloads.shape.rank not in (0, 1):
             raise ValueError(f"expected a payload or a list. Received shape: {payloads.shape}")
         if tf.executing_eagerly():
-            self._check(tf.reshape(payloads, [-1]))
+            self._check(tf.reshape(payloads, [-1]), max_pixels)
         decode = self.decode_one if payloads.shape.rank == 0 else self.decode_batch
-        images = decode(payloads)
+        images = decode(payloads, max_pixels)
         return images if isinstance(payload, tf.Tensor) else images.numpy()
 
-    def _check(self, payloads):
+    def _check(self, payloads, max_pixels):
         """Raises what `decode` documents, with its words, before anything is decoded."""
-        for status in self._statuses(payloads).numpy():
+        for status in self._statuses(payloads, max_pixels).numpy():
             if status:
                 raise PayloadError(status.decode())
         headers = map(container.read_header, payloads.numpy())
@@ -237,137 +263,127 @@ class Codec:
             raise ValueError(f"expected images of one size in a batch. Received: {sorted(sizes)}")
 
     def encoder(self, effort=0):
-        """`tf.function`: uint8 `[N, H, W, C]`, int32 `[N]` of 1..100 to payloads string `[N]`."""
+        """`tf.function`: uint8 `[H, W, C]`, int32 scalar of 1..100 to a payload, string scalar."""
 
-        def encode_batch(images, quality):
-            one_each = tf.debugging.assert_equal(
-                tf.shape(images)[0], tf.shape(quality)[0], "expected a quality for each image"
-            )
+        def encode_one(image, quality):
             in_range = tf.debugging.assert_equal(
                 tf.clip_by_value(quality, 1, 100), quality, "quality must be in 1..100"
             )
-            with tf.control_dependencies([one_each, in_range]):
+            height, width, channels = tf.unstack(tf.shape(image))
+            fits = tf.debugging.assert_less_equal(
+                tf.maximum(height, width),
+                jpeg.MAX_SIDE,
+                f"expected sides of {jpeg.MAX_SIDE} at most",
+            )
+            with tf.control_dependencies([in_range, fits]):
                 quality = tf.identity(quality)
-            pair_of_image, jpeg_quality = self.model.route(to_unit(images), quality)
-            positions, payloads = [], []
-            for number, pair in enumerate(self.model.pairs):
-                mine = tf.where(tf.equal(pair_of_image, number))[:, 0]
-                encode = functools.partial(
-                    self._encode_all,
-                    pair,
-                    tf.gather(images, mine),
-                    tf.gather(jpeg_quality, mine),
-                    EFFORT_STEPS[effort],
-                )
-                positions.append(tf.cast(mine, tf.int32))
-                none = functools.partial(tf.zeros, [0], tf.string)
-                payloads.append(tf.cond(tf.size(mine) > 0, encode, none))
-            return tf.dynamic_stitch(positions, payloads)
+            number, jpeg_quality = self._route(image, quality)
+
+            def through(pair):
+                file = pair.encode(image, jpeg_quality, EFFORT_STEPS[effort])
+                numbers = (height, width, channels, pair.scale, jpeg_quality)
+                return container_ops.pack(file, self.fingerprint, *numbers)
+
+            through_each = [functools.partial(through, pair) for pair in self._pairs]
+            return tf.switch_case(number, through_each)
+
+        return self._kept("one", effort, encode_one, [_IMAGE, tf.TensorSpec((), tf.int32)])
+
+    def _route(self, image, quality):
+        """As `MultiScale.route`, of one image: two int32 scalars."""
+        squares = map_tiles(
+            lambda x: texture_squares(to_unit(x)),
+            image,
+            [tf.maximum(side // 16, 1) for side in tf.unstack(tf.shape(image)[:2])],
+            cell_in=16,
+            cell_out=1,
+            overlap=0,
+            tile=self.tile // 16,
+            depth=3,
+            dtype=tf.float32,
+        )
+        number, jpeg_quality = self.model.route(squares[None], quality[None])
+        return number[0], jpeg_quality[0]
+
+    def batch_encoder(self, effort=0):
+        """`tf.function`: uint8 `[N, H, W, C]`, int32 `[N]` of 1..100 to payloads, string `[N]`."""
+
+        def encode_batch(images, quality):
+            tf.debugging.assert_equal(
+                tf.shape(images)[0], tf.shape(quality)[0], "expected a quality for each image"
+            )
+            # One after the other: batches are faster for thumbnails only.
+            return tf.map_fn(
+                lambda item: self.encoder(effort)(*item),
+                (images, quality),
+                fn_output_signature=tf.string,
+                parallel_iterations=1,
+            )
 
         images = tf.TensorSpec((None, None, None, None), tf.uint8)
         return self._kept("batch", effort, encode_batch, [images, tf.TensorSpec((None,), tf.int32)])
 
     @functools.cached_property
     def decode_one(self):
-        """`tf.function`: payload string scalar to uint8 `[H, W, C]`; a bad one raises."""
+        """`tf.function`: payload string scalar and the most pixels that are taken, int64 scalar, to
+        uint8 `[H, W, C]`; a bad payload raises."""
 
-        def decode_one(payload):
-            status = container_ops.verify(payload, self.fingerprint, self.model.scales)
+        def decode_one(payload, max_pixels):
+            status = self._verify(payload, max_pixels)
             message = tf.strings.join(["bad payload: ", status])
             with tf.control_dependencies([tf.debugging.Assert(tf.equal(status, ""), [message])]):
                 payload = tf.identity(payload)
             return self.restore(jpeg.decode(payload), container_ops.unpack(payload))
 
-        return tf.function(decode_one, [tf.TensorSpec((), tf.string)])
+        return tf.function(decode_one, [tf.TensorSpec((), tf.string), _MAX_PIXELS])
 
-    def restore(self, compact_hat, header):
-        """A decoded JPEG, uint8 `[h, w, C]`, and what `container_ops.unpack` gives to the image."""
-        quality, sides = header["quality"][None], (header["height"], header["width"])
-        restored = [
-            (
-                tf.equal(header["scale"], pair.scale),
-                functools.partial(self._restore, pair, compact_hat[None], quality, *sides),
-            )
-            for pair in self.model.pairs
-        ]
-        return tf.case(restored)[0]
+    def _verify(self, payload, max_pixels):
+        return container_ops.verify(payload, self.fingerprint, self.model.scales, max_pixels)
+
+    @functools.cached_property
+    def restore(self):
+        """`tf.function`: a decoded JPEG, uint8 `[h, w, C]`, and what `container_ops.unpack` gives,
+        to uint8 `[H, W, C]`."""
+
+        def restore(compact_hat, header):
+            settings = (header["quality"], header["height"], header["width"])
+            restored = [
+                (
+                    tf.equal(header["scale"], pair.scale),
+                    functools.partial(pair.restore, compact_hat, *settings),
+                )
+                for pair in self._pairs
+            ]
+            return tf.case(restored)
+
+        header = dict.fromkeys(container_ops.NUMBERS, tf.TensorSpec((), tf.int32))
+        return tf.function(restore, [_IMAGE, header])
 
     @functools.cached_property
     def decode_batch(self):
-        """`tf.function`: payloads string `[N]` of images of one size to uint8 `[N, H, W, C]`."""
-        return tf.function(
-            lambda payloads: tf.map_fn(self.decode_one, payloads, fn_output_signature=_IMAGE),
-            [tf.TensorSpec((None,), tf.string)],
-        )
+        """As `decode_one`, of payloads string `[N]` of images of one size: uint8 `[N, H, W, C]`."""
+
+        def decode_batch(payloads, max_pixels):
+            return tf.map_fn(
+                lambda payload: self.decode_one(payload, max_pixels),
+                payloads,
+                fn_output_signature=_IMAGE,
+                parallel_iterations=1,
+            )
+
+        return tf.function(decode_batch, [tf.TensorSpec((None,), tf.string), _MAX_PIXELS])
 
     @functools.cached_property
     def _statuses(self):
         return tf.function(
-            lambda payloads: tf.map_fn(
-                lambda payload: container_ops.verify(payload, self.fingerprint, self.model.scales),
-                payloads,
+            lambda payloads, max_pixels: tf.map_fn(
+                lambda payload: self._verify(payload, max_pixels), payloads
             ),
-            [tf.TensorSpec((None,), tf.string)],
+            [tf.TensorSpec((None,), tf.string), _MAX_PIXELS],
         )
 
-    def _encode_all(self, pair, images, jpeg_quality, steps):
-        """Payloads of images that all go through one pair, refined by so many steps."""
-        height, width, channels = tf.unstack(tf.shape(images)[1:])
-        x, grey = self._to_model(images)
-        compact = pair.compact(to_unit(x), jpeg_quality)
-        files = self._jpegs(pair, compact, jpeg_quality, grey)
-        if steps:
-            refined = refine(pair, to_unit(x), compact, jpeg_quality, grey, steps)
-            others = self._jpegs(pair, refined, jpeg_quality, grey)
-            cost = functools.partial(self._cost, pair, images, jpeg_quality)
-            files = tf.where(cost(others) < cost(files), others, files)
-
-        def pack(item):
-            file, quality = item
-            return container_ops.pack(
-                file, self.fingerprint, height, width, channels, pair.scale, quality=quality
-            )
-
-        return tf.map_fn(pack, (files, jpeg_quality), fn_output_signature=tf.string)
-
-    def _jpegs(self, pair, compact, jpeg_quality, grey):
-        """JPEG files, string `[N]`, of compact images float32 `[N, h, w, C]`."""
-        compact = to_uint8(tf.cond(grey, lambda: self._to_luma(compact), lambda: compact))
-        return tf.map_fn(
-            lambda item: jpeg.encode(*item, pair.chroma),
-            (compact, jpeg_quality),
-            fn_output_signature=tf.string,
-        )
-
-    def _cost(self, pair, images, jpeg_quality, files):
-        """Distortion + lambda x rate of what JPEG files restore to: float32 `[N]`."""
-        height, width = tf.unstack(tf.shape(images)[1:3])
-        compact_hat = tf.map_fn(jpeg.decode, files, fn_output_signature=_IMAGE)
-        image_hat = self._restore(pair, compact_hat, jpeg_quality, height, width)
-        rate = tf.cast(8 * tf.strings.length(files), tf.float32) / tf.cast(
-            height * width, tf.float32
-        )
-        error = mean_squared_error(to_unit(images), to_unit(image_hat))
-        return error + pair.rate_slope(jpeg_quality) * rate
-
-    def _restore(self, pair, compact_hat, jpeg_quality, height, width):
-        """Decoded uint8 `[N, h, w, C]` to image_hat uint8 `[N, H, W, C]`."""
-        x, grey = self._to_model(compact_hat)
-        image_hat = pair.restore(to_unit(x), jpeg_quality, height, width)
-        return to_uint8(tf.cond(grey, lambda: self._to_luma(image_hat), lambda: image_hat))
-
-    def _to_model(self, images):
-        """Images with the model's channels, and whether they are grey: grey ones are repeated."""
-        channels, count = self.model.channels, images.shape[0]
-        grey = tf.equal(tf.shape(images)[-1], 1)
-        images = tf.cond(grey, lambda: tf.repeat(images, channels, axis=-1), lambda: images)
-        return tf.ensure_shape(images, [count, None, None, channels]), grey
-
-    def _to_luma(self, x):
-        return luma(x) if self.model.channels == 3 else x
-
-    def _as_batch(self, image):
-        """An image or a batch as a uint8 tensor `[N, H, W, C]`, and whether it was one image."""
+    def _as_images(self, image):
+        """An image or a batch as a uint8 tensor, and whether it is one image."""
         images = image if isinstance(image, tf.Tensor) else np.asarray(image)
         shape = tuple(images.shape) if images.shape is not None else ()
         known = (1, 3) if self.model.channels == 3 else (1,)
@@ -377,18 +393,21 @@ class Codec:
                 f"expected uint8 [H, W, C] or [N, H, W, C], not empty, with C in {known}. "
                 f"Received: {images.dtype.name} {shape}"
             )
-        single = len(shape) == 3
-        return tf.convert_to_tensor(images[None] if single else images), single
+        if max(side or 0 for side in shape[-3:-1]) > jpeg.MAX_SIDE:
+            sides = f"{shape[-3]} x {shape[-2]}"
+            raise ValueError(f"expected sides of {jpeg.MAX_SIDE} at most. Received: {sides}")
+        return tf.convert_to_tensor(images), len(shape) == 3
 
-    def _as_qualities(self, quality, images):
-        """A quality for each image: int32 `[N]`."""
+    def _as_qualities(self, quality, images, single):
+        """A quality for each image: int32 `[N]`, or a scalar for a single one."""
+        shape = () if single else (images.shape[0],)
         if tf.executing_eagerly() or not isinstance(quality, tf.Tensor):
             values = np.asarray(quality)
             if values.dtype.kind not in "iu" or not ((values >= 1) & (values <= 100)).all():
                 raise ValueError(f"quality must be an integer in 1..100. Received: {quality!r}")
-            if values.shape not in ((), (images.shape[0],)) and images.shape[0] is not None:
+            if values.shape not in ((), shape) and None not in shape:
                 raise ValueError(
-                    f"expected one quality, or one for each of {images.shape[0]} images. "
-                    f"Received: {values.shape}"
+                    f"quality must have the shape () or {shape}. Received: {values.shape}"
                 )
-        return tf.broadcast_to(tf.cast(quality, tf.int32), tf.shape(images)[:1])
+        quality = tf.cast(quality, tf.int32)
+        return quality if single else tf.broadcast_to(quality, tf.shape(images)[:1])

@@ -25,6 +25,8 @@ import struct
 from dataclasses import dataclass
 
 PAYLOAD_SUFFIX = ".cnn.jpg"  # of the files that hold payloads
+# Of an image, unless the caller says otherwise: above any camera's, and what a machine can hold.
+MAX_PIXELS = 250_000_000
 SEGMENT_START = 20
 MAGIC = b"CNNC"
 VERSION = 1

@@ -6,6 +6,8 @@ import tensorflow as tf
 from cnn_compression import container as layout
 from cnn_compression.attempts import attempt
 
+NUMBERS = ("height", "width", "channels", "scale", "quality")  # of a payload's header
+
 # A byte is looked up as a one-byte string: TensorFlow has no op that packs integers into strings.
 _BYTES = np.array([bytes([value]) for value in range(256)], object)
 
@@ -73,22 +75,28 @@ def unpack(payload):
         tf.int32,
     )
     powers = tf.constant([1 << 24, 1 << 16, 1 << 8, 1])
-    return {
-        "height": tf.reduce_sum(numbers[0:4] * powers),
-        "width": tf.reduce_sum(numbers[4:8] * powers),
-        "channels": numbers[8],
-        "scale": numbers[9],
-        "quality": numbers[10],
-    }
+    sides = [tf.reduce_sum(numbers[start : start + 4] * powers) for start in (0, 4)]
+    return dict(zip(NUMBERS, [*sides, *tf.unstack(numbers[8:11], 3)], strict=True))
 
 
-def verify(payload, fingerprint, scales):
+def is_payload(data):
+    """Whether bytes carry the payload's segment where it belongs: string to bool scalar."""
+
+    def has_marks():
+        magic = tf.strings.substr(data, layout.MAGIC_START, len(layout.MAGIC))
+        return tf.equal(magic, layout.MAGIC) & tf.equal(tf.strings.substr(data, 0, 2), b"\xff\xd8")
+
+    return tf.cond(tf.strings.length(data) >= layout.HEADER_END, has_marks, lambda: False)
+
+
+def verify(payload, fingerprint, scales, max_pixels=layout.MAX_PIXELS):
     """What is wrong with a payload, before any of it is decoded.
 
     Args:
         payload: string scalar, any bytes.
         fingerprint: 16 hexadecimal digits, the decoder's.
         scales: list of int, those that the decoder knows.
+        max_pixels: int or int64 scalar: the most that the image may have.
 
     Returns:
         string scalar, empty where magic, version, checksum, model and sizes are in order.
@@ -103,12 +111,12 @@ def verify(payload, fingerprint, scales):
     def said(*parts):
         return lambda: tf.strings.join([part() if callable(part) else part for part in parts])
 
-    not_a_payload = said("not a payload: expected a JPEG with a CNNC segment")
     return _first_failure(
         [
-            (lambda: tf.strings.length(payload) >= layout.HEADER_END, not_a_payload),
-            (lambda: tf.equal(field(0, 2), b"\xff\xd8"), not_a_payload),
-            (lambda: tf.equal(field(layout.MAGIC_START, 4), layout.MAGIC), not_a_payload),
+            (
+                lambda: is_payload(payload),
+                said("not a payload: expected a JPEG with a CNNC segment"),
+            ),
             (
                 lambda: tf.equal(field(layout.VERSION_START, 1), bytes([layout.VERSION])),
                 said(
@@ -139,6 +147,18 @@ def verify(payload, fingerprint, scales):
                 said("damaged: its scale is none of ", " or ".join(map(str, scales))),
             ),
             (
+                # Divided, since the product may be more than an integer holds.
+                lambda: _sides(payload)[0] <= max_pixels // tf.maximum(_sides(payload)[1], 1),
+                said(
+                    lambda: tf.strings.reduce_join(
+                        tf.strings.as_string(_sides(payload)[::-1]), separator=" x "
+                    ),
+                    " pixels: at most ",
+                    lambda: tf.strings.as_string(max_pixels),
+                    " are taken",
+                ),
+            ),
+            (
                 lambda: tf.reduce_all(tf.equal(_compact_shape(payload), _jpeg_shape(payload))),
                 said("damaged: its JPEG has another size than its header says, or is none"),
             ),
@@ -152,6 +172,13 @@ def _first_failure(checks):
         return tf.constant("")
     (holds, message), *others = checks
     return tf.cond(holds(), lambda: _first_failure(others), message)
+
+
+def _sides(payload):
+    """Height and width of the image, int64 `[2]`, whatever the four bytes of each say."""
+    raw = tf.io.decode_raw(tf.strings.substr(payload, layout.NUMBERS_START, 8), tf.uint8)
+    powers = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
+    return tf.reduce_sum(tf.cast(tf.reshape(raw, [2, 4]), tf.int64) * powers, axis=1)
 
 
 def _compact_shape(payload):

@@ -1,21 +1,33 @@
-"""`tf.data`: files -> decoded images -> crops -> batches.
+"""`tf.data`: files -> decoded images -> crops -> batches; and TFRecord files of payloads.
 
 Everything that is drawn (order, crop, flip, quality) is a function of the seed and of the sample's
 number alone, so that a pipeline can start at any step and give what it would have given there.
+
+An example of a TFRecord file is a `tf.train.Example` with the image file's bytes under
+`image/encoded` and its format under `image/format`, as TensorFlow's own datasets have it; whatever
+else it has stays.
 """
 
 import logging
+import os
+import secrets
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from cnn_compression import images
+from cnn_compression.container import MAX_PIXELS
 from cnn_compression.files import find_files, is_image_name
 from cnn_compression.metrics import luma
 
 _log = logging.getLogger(__name__)
+
+ENCODED, FORMAT = "image/encoded", "image/format"
+PAYLOAD_FORMAT = b"cnn.jpg"
 
 
 class TooManyBadFilesError(RuntimeError):
@@ -203,3 +215,82 @@ def _draw(image, seed, settings):
         grey = draws[4] < settings.grey_fraction
         image = tf.cond(grey, lambda: tf.repeat(_luma(image), 3, axis=-1), lambda: image)
     return tf.ensure_shape(image, [size, size, settings.channels]), quality
+
+
+def to_payload_records(
+    records, output, codec, quality=50, effort=0, flatten=None, max_pixels=MAX_PIXELS
+):
+    """Copies the examples of TFRecord files with payloads in place of their images.
+
+    Args:
+        records: paths of TFRecord files, whose images are of any format that `images` reads.
+        output: path of the file to write; a file there is replaced when the new one is whole.
+        codec: `Codec`.
+        quality, effort: as of `Codec.encode`.
+        flatten, max_pixels: as of `images.decode`.
+
+    Returns:
+        int: how many examples were written.
+
+    Raises:
+        ValueError: a record is no example, or has no image or one that cannot be read; names file
+            and record. Nothing is written then.
+        tf.errors.OpError: a file cannot be read or written, or is no TFRecord file.
+    """
+    output = Path(output)
+    temporary = output.parent / f".{secrets.token_hex(8)}.tmp"
+    count = 0
+    try:
+        with tf.io.TFRecordWriter(str(temporary)) as writer:
+            for path in map(os.fspath, records):
+                for number, record in enumerate(tf.data.TFRecordDataset(path)):
+                    try:
+                        example = tf.train.Example.FromString(record.numpy())
+                        image = _image_of(example, flatten, max_pixels)
+                        _set_payload(example, codec.encode(image, quality, effort))
+                    except (ValueError, DecodeError) as error:
+                        raise ValueError(f"{path}, example {number}: {error}") from error
+                    writer.write(example.SerializeToString())
+                    count += 1
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _image_of(example, flatten, max_pixels):
+    """uint8 array `[H, W, C]`."""
+    features = example.features.feature
+    if ENCODED not in features or len(features[ENCODED].bytes_list.value) != 1:
+        raise ValueError(f"expected one image under {ENCODED}. Received: {sorted(features)}")
+    return images.read_contents(features[ENCODED].bytes_list.value[0], flatten, max_pixels)[0]
+
+
+def _set_payload(example, payload):
+    features = example.features.feature
+    features[ENCODED].bytes_list.value[:] = [payload]
+    features[FORMAT].bytes_list.value[:] = [PAYLOAD_FORMAT]
+
+
+def from_payload_records(
+    records, codec, features=None, parallel_calls=tf.data.AUTOTUNE, max_pixels=MAX_PIXELS
+):
+    """A dataset of the images that TFRecord files hold as payloads.
+
+    Args:
+        records: paths of TFRecord files, read one after the other.
+        codec: `Codec`; payloads of another model end the iteration with an error.
+        features: what else of an example is wanted, as of `tf.io.parse_single_example`.
+        parallel_calls: as of `tf.data.Dataset.map`; the order is the files' all the same.
+        max_pixels: as of `Codec.decode`.
+
+    Returns:
+        `tf.data.Dataset` of dicts: `image`, uint8 `[H, W, C]`, and the `features`.
+    """
+    features = {ENCODED: tf.io.FixedLenFeature([], tf.string)} | dict(features or {})
+
+    def restore(record):
+        example = tf.io.parse_single_example(record, features)
+        return {"image": codec.decode(example.pop(ENCODED), max_pixels), **example}
+
+    return tf.data.TFRecordDataset(list(map(os.fspath, records))).map(restore, parallel_calls)

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import posixpath
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,14 +26,30 @@ def is_payload_name(path: str | os.PathLike) -> bool:
     return os.fspath(path).lower().endswith(PAYLOAD_SUFFIX)
 
 
-def find_files(paths: Iterable[str | os.PathLike], keep: Callable[[Path], bool]) -> list[Path]:
-    """Expands folders, not recursively.
+def payload_name(name: str) -> str:
+    """An image's name -> its payload's: `a/photo.png` -> `a/photo.cnn.jpg`."""
+    return posixpath.splitext(name)[0] + PAYLOAD_SUFFIX
+
+
+def restored_name(name: str) -> str:
+    """A payload's name, or another, -> its image's: `a/photo.cnn.jpg` -> `a/photo.png`."""
+    if is_payload_name(name):
+        return name[: -len(PAYLOAD_SUFFIX)] + ".png"
+    return posixpath.splitext(name)[0] + ".png"
+
+
+def find_files(
+    paths: Iterable[str | os.PathLike], keep: Callable[[Path], bool], recursive: bool = False
+) -> list[Path]:
+    """Expands folders.
 
     Args:
         paths: files, which are always taken, and folders, which give their files, sorted by name,
-            for which `keep(path)` is true. Hidden files of a folder are left out: what a system
-            or an editor leaves there (`._photo.jpg`) is nobody's photograph.
+            for which `keep(path)` is true. What is hidden in a folder is left out: what a system or
+            an editor leaves there (`._photo.jpg`) is nobody's photograph.
         keep: says which files of a folder are meant.
+        recursive: whether folders in folders are expanded too, after the files beside them; links
+            to folders are not followed.
 
     Returns:
         The files, in the order of `paths`.
@@ -46,6 +63,9 @@ def find_files(paths: Iterable[str | os.PathLike], keep: Callable[[Path], bool])
         if os.path.isdir(path):
             inside = sorted(p for p in Path(path).iterdir() if not p.name.startswith("."))
             found += [p for p in inside if keep(p) and p.is_file()]
+            if recursive:
+                folders = [p for p in inside if p.is_dir() and not p.is_symlink()]
+                found += find_files(folders, keep, recursive)
         elif os.path.exists(path):
             found.append(Path(path))
         else:

@@ -1,8 +1,10 @@
 """The bytes codec: JPEG by TensorFlow's own ops, in-graph, with the quality as a tensor.
 
-Files are progressive with optimised Huffman tables, worth 10 to 17 % of the bytes at low rates,
-chroma 4:2:0 or 4:4:4; decoding is libjpeg's accurate integer DCT, which gives the same pixels
-everywhere.
+Huffman tables are optimised, which saves a third of the coarsest files and 2 % of fine ones. Files
+are baseline or progressive, whichever is smaller: several scans, each with its own tables, save up
+to 6 % of fine files and cost coarse ones 5 to 50 %, small images the most. Chroma is 4:2:0 or
+4:4:4. Decoding is libjpeg's accurate integer DCT, which gives the same pixels everywhere.
+
 `jpeg_twin` is the differentiable counterpart.
 """
 
@@ -10,38 +12,60 @@ import functools
 
 import tensorflow as tf
 
+MAX_SIDE = 65_500  # pixels: libjpeg's limit
+MAX_SAMPLES = 2**29 - 1  # of all channels: what TensorFlow's decoder takes
+
 
 @functools.cache
-def _encoder(chroma):
-    """`tf.function` of (image, quality) for one kind of chroma.
+def _encoder(chroma, progressive=(False, True)):
+    """`tf.function` of (image, quality) for one kind of chroma: the smallest of these files.
 
     `tf.io.encode_jpeg` takes its quality as an attribute, and the op that takes a tensor has
     neither progressive mode nor optimised tables: so each quality is a branch of its own.
     """
 
     def encode(image, quality):
-        tf.debugging.assert_equal(
+        in_range = tf.debugging.assert_equal(
             tf.clip_by_value(quality, 1, 100), quality, "quality must be in 1..100"
         )
-        write = functools.partial(
-            tf.io.encode_jpeg,
-            image,
-            progressive=True,
-            optimize_size=True,
-            chroma_downsampling=chroma == "4:2:0",
-        )
-        branches = [functools.partial(write, quality=q) for q in range(1, 101)]
-        return tf.switch_case(quality - 1, branches)
+        with tf.control_dependencies([in_range, check_size(*tf.unstack(tf.shape(image)))]):
+            image = tf.identity(image)
+
+        def write(quality):
+            return [
+                tf.io.encode_jpeg(
+                    image,
+                    quality=quality,
+                    progressive=kind,
+                    optimize_size=True,
+                    chroma_downsampling=chroma == "4:2:0",
+                )
+                for kind in progressive
+            ]
+
+        branches = [functools.partial(write, q) for q in range(1, 101)]
+        files = tf.stack(tf.switch_case(quality - 1, branches))
+        return files[tf.argmin(tf.strings.length(files))]
 
     image = tf.TensorSpec((None, None, None), tf.uint8)
     return tf.function(encode, [image, tf.TensorSpec((), tf.int32)])
+
+
+def check_size(height, width, channels):
+    """An op that fails where an image, of three int32 scalars, has more than `MAX_SAMPLES`."""
+    return tf.debugging.assert_less_equal(
+        tf.reduce_prod(tf.cast([height, width, channels], tf.int64)),
+        tf.constant(MAX_SAMPLES, tf.int64),
+        f"a JPEG of at most {MAX_SAMPLES} samples can be read again: reduce the image, or take a "
+        "lower quality, whose compact image is smaller",
+    )
 
 
 def encode(image, quality, chroma="4:2:0"):
     """Writes a JPEG.
 
     Args:
-        image: uint8 `[H, W, C]`, C = 1 or 3, sides up to 65,500.
+        image: uint8 `[H, W, C]`, C = 1 or 3, sides up to `MAX_SIDE`, up to `MAX_SAMPLES` in all.
         quality: int32 scalar, 1..100.
         chroma: `4:2:0`, or `4:4:4` for chroma at full size.
 
@@ -49,7 +73,7 @@ def encode(image, quality, chroma="4:2:0"):
         string scalar, the file.
 
     Raises:
-        tf.errors.InvalidArgumentError: where the quality is out of range.
+        tf.errors.InvalidArgumentError: where quality or size is out of range.
     """
     return _encoder(chroma)(image, quality)
 
@@ -65,8 +89,9 @@ def decode(data, channels=0):
 
 def round_trip(images, quality, chroma="4:2:0"):
     """Codes and decodes a batch: uint8 `[N, H, W, C]` and int32 `[N]` to uint8 `[N, H, W, C]`."""
+    encoder = _encoder(chroma, progressive=(False,))  # the pixels are the same in both
     decoded = tf.map_fn(
-        lambda item: decode(encode(*item, chroma), images.shape[-1] or 0),
+        lambda item: decode(encoder(*item), images.shape[-1] or 0),
         (images, quality),
         fn_output_signature=tf.TensorSpec(images.shape[1:], tf.uint8),
     )

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from cnn_compression.jpeg_twin import LUMA_TABLE, mean_luma_step
-from cnn_compression.ops import BLOCK_DCT, crop, luma, map_blocks, pad_to_multiple
+from cnn_compression.ops import BLOCK_DCT, RGB_TO_YCC, map_blocks
 
 
 def conv(filters, size=3, **kwargs):
@@ -115,16 +115,17 @@ class Emphasis(keras.layers.Layer):
 
     def call(self, x, embedding, inverse=False):
         """float32 `[N, H, W, C]` in about [0, 1] and `[N, units]` to `[N, H, W, C]`."""
-        height, width, channels = ops.shape(x)[1:]
         logs = self.log_gains(ops.cast(embedding, "float32"))
         gains = ops.exp(-logs if inverse else logs)
         transform = ops.matmul(BLOCK_DCT.T * gains[:, None, :64], BLOCK_DCT)
-        middle = 128 / 255
-        y = (luma(x) if channels == 3 else x) - middle
-        emphasised = crop(map_blocks(pad_to_multiple(y, 8), transform), height, width)
-        # R - Y, G - Y and B - Y are chroma in other units: all grow by the one gain.
-        chroma_gain = gains[:, None, None, 64:] if channels == 3 else 1.0
-        rows, columns = (ops.arange(size) < size // 8 * 8 for size in (height, width))
-        whole = ops.cast(rows[:, None, None] & columns[None, :, None], "float32")
-        grown = emphasised + middle - chroma_gain * (y + middle)
-        return x * (1.0 + (chroma_gain - 1.0) * whole) + grown * whole
+        # R - Y, G - Y and B - Y are chroma in other units: all grow by the one gain. A block of
+        # all channels goes through one matrix: that of the chroma gain, and for luma what differs.
+        chroma_gain = gains[:, 64:, None]
+        weights = RGB_TO_YCC[:, 0] if x.shape[-1] == 3 else np.ones(1, np.float32)
+        size = 64 * len(weights)
+        of_luma = transform - chroma_gain * np.eye(64, dtype=np.float32)
+        of_luma = of_luma[:, :, None, :, None] * np.tile(weights, (len(weights), 1))[:, None]
+        matrices = ops.reshape(of_luma, (-1, size, size))
+        matrices += chroma_gain * ops.eye(size)
+        # Levels count from JPEG's 128.
+        return map_blocks(x, matrices, 128 / 255 * (1.0 - gains[:, :1, None]))

@@ -51,6 +51,29 @@ def crop(x, height, width):
     return x[:, :height, :width, :]
 
 
+def space_to_depth(x, size):
+    """The squares of `[N, H, W, C]`, each by rows: `[N, H/size, W/size, size**2 C]`.
+
+    By transposition, which takes all cores: TensorFlow's own op takes one.
+    """
+    number, height, width, channels = ops.shape(x)
+    rows, columns = height // size, width // size
+    squares = ops.reshape(x, (number, rows, size, columns, size, channels))
+    return ops.reshape(
+        ops.transpose(squares, (0, 1, 3, 2, 4, 5)), (number, rows, columns, size**2 * channels)
+    )
+
+
+def depth_to_space(x, size):
+    """Inverse of `space_to_depth`: `[N, H, W, C]` to `[N, size H, size W, C/size**2]`."""
+    number, rows, columns, depth = ops.shape(x)
+    channels = depth // size**2
+    squares = ops.reshape(x, (number, rows, columns, size, size, channels))
+    return ops.reshape(
+        ops.transpose(squares, (0, 1, 3, 2, 4, 5)), (number, size * rows, size * columns, channels)
+    )
+
+
 def rgb_to_ycc(rgb):
     """`[..., 3]` RGB to full-range Y, Cb, Cr around 128 (JFIF), in the units of [0, 255]."""
     return ops.matmul(rgb, RGB_TO_YCC) + np.array([0, 128, 128], np.float32)
@@ -66,15 +89,43 @@ def downsample(x, factor):
     return ops.average_pool(x, factor, factor, padding="valid")
 
 
-def block_variance(x, size):
-    """Mean over the variances of all `size` x `size` squares of `[N, H, W, C]`: float32 `[N]`.
+def texture_squares(image):
+    """Detail and contrast of each whole square of 16 x 16, of which `fine_texture` is made.
 
-    The squared error of the best picture with one value a square: what a plain mean loses.
+    Args:
+        image: float `[N, H, W, C]` in [0, 1]; sides below 16 are filled up by repetition.
+
+    Returns:
+        float32 `[N, max(H // 16, 1), max(W // 16, 1), 3]`: the variance that goes where the square
+        is reduced to 1/2 and from there to 1/4, and its standard deviation at 1/2.
     """
-    x = pad_to_multiple(x, size) - 0.5
-    axes = (1, 2, 3)
-    lost = ops.mean(x**2, axes) - ops.mean(downsample(x, size) ** 2, axes)
-    return ops.maximum(lost, 0.0)  # of flat pictures rounding leaves less
+    whole = [ops.maximum(side // 16, 1) * 16 for side in ops.shape(image)[1:3]]
+    finest = pad_to_multiple(crop(image, *whole), 16) - 0.5  # near 0, squares keep more digits
+    halved, quartered = downsample(finest, 2), downsample(finest, 4)
+    at_once = ((finest, 16), (halved, 8), (quartered, 4))
+    power, halved_power, quartered_power = (downsample(x**2, side) for x, side in at_once)
+    variance = ops.maximum(halved_power - downsample(halved, 8) ** 2, 0.0)
+    squares = [power - halved_power, halved_power - quartered_power, ops.sqrt(variance)]
+    return ops.concatenate([ops.mean(x, axis=-1, keepdims=True) for x in squares], axis=-1)
+
+
+def fine_texture(squares, size):
+    """How much texture a picture has that goes where it is reduced to 1/`size` of its size.
+
+    It is the detail that goes from 2/`size` to 1/`size`, over the contrast inside squares of the
+    picture at half size. Sharp edges, which a network can draw again from the smaller picture, have
+    much of both; texture, which it cannot, has more of the first.
+
+    Args:
+        squares: what `texture_squares` makes of `N` pictures.
+        size: 2 or 4.
+
+    Returns:
+        float32 `[N]`: variance over standard deviation, of [0, 1]; 0 for flat pictures.
+    """
+    to_half, to_quarter, contrast = ops.unstack(ops.mean(squares, (1, 2)), 3, axis=-1)
+    detail = to_half if size == 2 else to_quarter
+    return ops.maximum(detail, 0.0) / ops.maximum(contrast, 1 / 255)
 
 
 def upsample_triangle(x):
@@ -96,7 +147,7 @@ def upsample_bicubic(x):
     Output pixels lie a quarter of a pixel beside the input's, so the weights are constants, the
     same as `tf.image.resize(..., "bicubic")` gives inside the picture; edges are repeated.
     """
-    return ops.depth_to_space(bicubic_phases(x), 2)
+    return depth_to_space(bicubic_phases(x), 2)
 
 
 def bicubic_phases(x):
@@ -154,31 +205,38 @@ def block_dct(plane):
     Rows and then columns are rounded, straight through, where libjpeg's integers are
     (`jfdctint.c`): the orthonormal coefficients in whole eighths.
     """
-    rows = straight_through_round(4.0 * ops.matmul(ops.space_to_depth(plane, 8), _DCT_ROWS))
+    rows = straight_through_round(4.0 * ops.matmul(space_to_depth(plane, 8), _DCT_ROWS))
     return straight_through_round(ops.matmul(rows, _DCT_COLUMNS) / 4.0) / 8.0
 
 
 def block_idct(coefficients):
     """Inverse of `block_dct`, rounded after the columns (`jidctint.c`) but not after the rows."""
     columns = straight_through_round(4.0 * ops.matmul(coefficients, _DCT_COLUMNS.T))
-    return ops.depth_to_space(ops.matmul(columns, _DCT_ROWS.T) / 32.0, 8)
+    return depth_to_space(ops.matmul(columns, _DCT_ROWS.T) / 32.0, 8)
 
 
-def map_blocks(plane, matrices):
-    """Multiplies each 8x8 block, its pixels by rows, by its item's matrix.
+def map_blocks(x, matrices, offset=0.0):
+    """Multiplies each 8x8 block, its values by rows, by its item's matrix.
+
+    Blocks at the right and lower edge that are not whole stay as they are.
 
     Args:
-        plane: `[N, H, W, 1]`, H and W multiples of 8.
-        matrices: `[N, 64, 64]`, rows of what comes out.
+        x: `[N, H, W, C]`.
+        matrices: `[N, 64 C, 64 C]`, rows of what comes out.
+        offset: what is added: a number, or `[N, 1, 1]`.
 
     Returns:
-        `[N, H, W, 1]`.
+        `[N, H, W, C]`.
     """
-    blocks = ops.space_to_depth(plane, 8)
-    rows, columns = ops.shape(blocks)[1:3]
-    flat = ops.reshape(blocks, (-1, rows * columns, 64))
-    mapped = ops.matmul(flat, ops.transpose(matrices, (0, 2, 1)))
-    return ops.depth_to_space(ops.reshape(mapped, (-1, rows, columns, 64)), 8)
+    number, height, width, channels = ops.shape(x)
+    whole_height, whole_width = height // 8 * 8, width // 8 * 8
+    blocks = space_to_depth(x[:, :whole_height, :whole_width], 8)
+    _, rows, columns, depth = ops.shape(blocks)
+    flat = ops.reshape(blocks, (number, rows * columns, depth))
+    mapped = ops.matmul(flat, ops.transpose(matrices, (0, 2, 1))) + offset
+    mapped = depth_to_space(ops.reshape(mapped, (number, rows, columns, depth)), 8)
+    upper = ops.concatenate([mapped, x[:, :whole_height, whole_width:]], axis=2)
+    return ops.concatenate([upper, x[:, whole_height:]], axis=1)
 
 
 def log2(x):

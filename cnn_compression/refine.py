@@ -10,10 +10,11 @@ from keras import ops
 from cnn_compression.jpeg_twin import jpeg_twin
 from cnn_compression.objectives import mean_squared_error
 
-# Gradient steps at each effort.
-EFFORT_STEPS = (0, 8, 32, 128)
-# Levels that a pixel may move in the first steps; the rate falls to nothing along a cosine.
-_STEP_SIZE = 1.0
+# Gradient steps at each effort. 128 of them were measured to buy nothing over 32.
+EFFORT_STEPS = (0, 8, 32)
+# Levels that a pixel may move in the first steps, times the root of their number; the rate falls to
+# nothing along a cosine. Longer steps end where the twin is most favourable, not the codec.
+_STEP_SIZE = 1.4
 _MOMENTUM, _SCALE_DECAY, _EPSILON = 0.9, 0.95, 1e-8
 
 
@@ -33,12 +34,14 @@ def refine(pair, image, compact, quality, grey, steps):
     """
     height, width = ops.shape(image)[1:3]
     grey = tf.repeat(grey, tf.shape(quality)[0])
+    first_rate = _STEP_SIZE / max(steps, 1) ** 0.5 / 255.0
 
     def cost(compact):
         compact_hat, bits = jpeg_twin(compact, quality, grey, pair.chroma)
         image_hat = pair.restore(compact_hat, quality, height, width)
         bpp = bits / tf.cast(height * width, tf.float32)
-        return mean_squared_error(image, image_hat) + pair.rate_slope(quality) * bpp
+        costs = mean_squared_error(image, image_hat) + pair.rate_slope(quality) * bpp
+        return tf.ensure_shape(costs, quality.shape)  # the loop's variables keep theirs
 
     def step(number, compact, mean, square, best, least):
         with tf.GradientTape() as tape:
@@ -53,7 +56,7 @@ def refine(pair, image, compact, quality, grey, steps):
         direction = (mean / (1 - _MOMENTUM**done)) / (
             tf.sqrt(square / (1 - _SCALE_DECAY**done)) + _EPSILON
         )
-        rate = _STEP_SIZE / 255.0 * 0.5 * (1.0 + tf.cos(3.14159265 * (done - 1.0) / steps))
+        rate = first_rate * 0.5 * (1.0 + tf.cos(3.14159265 * (done - 1.0) / steps))
         return number + 1, compact - rate * direction, mean, square, best, tf.minimum(costs, least)
 
     zeros = tf.zeros_like(compact)

@@ -31,8 +31,6 @@ from cnn_compression import container_ops, images, jpeg
 from cnn_compression.attempts import attempt, otherwise_said, unless_wrong
 
 MAX_PIXELS = 64 * 10**6
-MAX_SIDE = 65_500  # of a JPEG, libjpeg's limit
-HEADER_NUMBERS = ("height", "width", "channels", "scale", "quality")
 
 _STRINGS = tf.TensorSpec((None,), tf.string)
 _PIXELS = tf.TensorSpec((None, None, None, None), tf.uint8)
@@ -77,7 +75,7 @@ def signatures(codec, max_pixels=MAX_PIXELS):
 
     def info(payload_bytes):
         numbers, status = _each(items.info, payload_bytes, tf.int32)
-        return dict(zip(HEADER_NUMBERS, tf.unstack(numbers, 5, axis=1), strict=True)) | {
+        return dict(zip(container_ops.NUMBERS, tf.unstack(numbers, 5, axis=1), strict=True)) | {
             "status": status
         }
 
@@ -120,7 +118,7 @@ class _Items:
         image, status = self._read(contents, _quality_status(quality))
 
         def payload():
-            return self.codec.encoder()(image[None], quality[None])[0], ""
+            return self.codec.encoder()(image, quality), ""
 
         return unless_wrong(status, payload, "")
 
@@ -142,7 +140,7 @@ class _Items:
         fine = tf.equal(status, "")
         payloads = tf.cond(
             tf.reduce_any(fine),
-            lambda: self.codec.encoder()(pixels[fine], quality[fine]),
+            lambda: self.codec.batch_encoder()(pixels[fine], quality[fine]),
             lambda: tf.zeros([0], tf.string),
         )
         places = [tf.cast(tf.where(which)[:, 0], tf.int32) for which in (fine, ~fine)]
@@ -184,10 +182,14 @@ class _Items:
 
     def info(self, payload):
         """The numbers of a payload's header, int32 `[5]`."""
-        status = container_ops.verify(payload, self.codec.fingerprint, self.codec.model.scales)
+        status = container_ops.verify(
+            payload, self.codec.fingerprint, self.codec.model.scales, self.max_pixels
+        )
 
         def numbers():
-            numbers = tf.stack([container_ops.unpack(payload)[key] for key in HEADER_NUMBERS])
+            numbers = tf.stack(
+                [container_ops.unpack(payload)[key] for key in container_ops.NUMBERS]
+            )
             return numbers, self._size_status(*tf.unstack(numbers[:3]))
 
         return unless_wrong(status, numbers, tf.zeros([5], tf.int32))
@@ -209,6 +211,11 @@ class _Items:
         """The image of a file's bytes, where nothing is wrong already."""
 
         def read():
+            own = container_ops.is_payload(contents)
+            wrong = otherwise_said(~own, "is a payload already: expected the image that it was of")
+            return unless_wrong(wrong, decode, self.nothing)
+
+        def decode():
             return images.decode_checked(contents, self.max_pixels)
 
         def sized():
@@ -220,9 +227,9 @@ class _Items:
     def _size_status(self, height, width, channels):
         known = (1, 3) if self.codec.model.channels == 3 else (1,)
         fine = tf.reduce_any(tf.equal(channels, known))
-        fine &= (tf.minimum(height, width) >= 1) & (tf.maximum(height, width) <= MAX_SIDE)
+        fine &= (tf.minimum(height, width) >= 1) & (tf.maximum(height, width) <= jpeg.MAX_SIDE)
         fine &= height <= self.max_pixels // tf.maximum(width, 1)
-        limits = f"{' or '.join(map(str, known))} channels, sides of 1 to {MAX_SIDE} pixels"
+        limits = f"{' or '.join(map(str, known))} channels, sides of 1 to {jpeg.MAX_SIDE} pixels"
         return otherwise_said(
             fine,
             f"expected {limits}, at most {self.max_pixels} together. Received: ",

@@ -132,8 +132,12 @@ class Trainer:
                 f"channels, scale and chroma must be {' or '.join(map(str, known))}, as "
                 f"{config.init} has them. Received: {wanted}"
             )
-        model = ComRec.from_config(known[wanted].get_config() | rate)
-        model.set_weights(known[wanted].get_weights())
+        pair = known[wanted]
+        has = pair.rec.get_config()
+        if any(has.get(name) != value for name, value in config.rec_arguments().items()):
+            raise ValueError(f"{config.init} has a RecCNN of {has}. Received: rec {config.rec}")
+        model = ComRec.from_config(pair.get_config() | rate)
+        model.set_weights(pair.get_weights())
         return model
 
     def _optimizer(self, phase, steps):

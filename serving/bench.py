@@ -188,12 +188,13 @@ def soak(requests):
         Client(serving.rest, FLAGS.model, timeout=900, attempts=9999) as client,
     ):
         payloads = [client.encode(file, QUALITY) for file in files[1:]]
-        bad = [b"", b"no picture", files[1][:-50], payloads[0][:-5], payloads[1] + b"!"]
+        no_image = [b"", b"no picture", files[1][:-50], payloads[0][:-5]]
+        no_payload = [*no_image, payloads[1] + b"!"]  # which is a picture still
         memory = []
 
         def request(number):
             signature = random.choice(["encode", "decode", "info"])
-            good = files[1:] if signature == "encode" else payloads
+            good, bad = (files[1:], no_image) if signature == "encode" else (payloads, no_payload)
             items = [random.choice(bad if random.random() < 0.1 else good) for _ in range(2)]
             expected = [item in good for item in items]
             more = {"quality": random.randint(1, 100)} if signature == "encode" else {}

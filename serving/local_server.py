@@ -25,6 +25,7 @@ from cnn_compression.serving.servables import Servables
 from cnn_compression.serving.workers import Workers
 
 LOOPBACK = "127.0.0.1"
+PIECE, IN_MEMORY = 2**18, 2**24  # bytes of a request
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Settings:
         model_base_path: folder of its versions.
         address: to listen at, an IP address; the loopback unless told otherwise.
         port, rest_api_port: of gRPC and REST; 0 takes one that is free.
-        concurrency: requests that are computed at once; twice as many may wait.
+        concurrency: requests that are computed at once; eight times as many may wait.
         timeout: seconds that a request may wait and be computed.
         max_message_bytes: of a request, and of a gRPC answer.
         poll_seconds: how often new versions are looked for.
@@ -100,7 +101,7 @@ class LocalServer:
 
     def __init__(self, settings):
         ipaddress.ip_address(settings.address)
-        waiting = 2 * settings.concurrency
+        waiting = 8 * settings.concurrency
         # Threads beyond those that compute or wait tell other clients that they are too many.
         threads = settings.concurrency + waiting + 4
         with contextlib.ExitStack() as stack:
@@ -174,6 +175,10 @@ class LocalServer:
             sockets=[socket.create_server(place, family=family)],
             threads=threads,
             max_request_body_size=settings.max_message_bytes,
+            # Pictures, not forms: fewer and larger pieces, and no temporary files.
+            recv_bytes=PIECE,
+            inbuf_overflow=IN_MEMORY,
+            outbuf_overflow=IN_MEMORY,
             ident=None,
         )
         loop = threading.Thread(target=server.run, daemon=True, name="rest")

@@ -8,8 +8,10 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import pytest
 import skimage.data
 import tensorflow as tf
+from cli_calls import FakeCodec
 
 import cnn_compression
+from cnn_compression import cli
 
 # Two replicas on one machine, for tf.distribute; must be said before TensorFlow starts.
 tf.config.set_logical_device_configuration(
@@ -41,3 +43,24 @@ def photos():
 def codec():
     """The pretrained default codec."""
     return cnn_compression.load()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty current folder, and the fake codec behind every model's name."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cnn_compression, "load", lambda name: FakeCodec(), raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs one command; gives exit status, stdout, and the lines of stderr."""
+
+    def run(*words):
+        capsys.readouterr()
+        status = cli.main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return status, out, err.splitlines()
+
+    return run

@@ -175,7 +175,7 @@ def test_an_output_that_cannot_be_is_told_before_any_work(
         (["--qualities=20,101"], "expected an integer from 1 to 100"),
         (["--qualities="], "expected at least one"),
         (["--sizes=1,0"], "expected integers from 1"),
-        (["--efforts=0,4"], "expected integers in 0..3"),
+        (["--efforts=0,3"], "expected integers in 0..2"),
         (["--rates=0.1,-1"], "expected numbers above 0"),
         (["--bd_range=1,0.1"], "expected two rates, the lower one first"),
         (["--bd_range=1"], "expected two rates"),

@@ -39,11 +39,11 @@ def test_settings_tell_models_apart_that_share_a_decoder():
 
 
 def test_each_effort_is_a_codec_of_its_own(codec, photos):
-    plain, tuned = registry.open_codecs([], [codec], [20], efforts=[0, 1])[0]
+    plain, tuned = registry.open_codecs([], [codec], [60], efforts=[0, 1])[0]
     assert (plain.name, tuned.name) == (codec.name, f"{codec.name}, effort 1")
     assert tuned.settings == f"{plain.settings}, effort 1"
-    image = photos["coffee"][:64, :96]
-    assert tuned.encode(image, 20) == codec.encode(image, 20, 1) != plain.encode(image, 20)
+    image = photos["coffee"][:128, :192]
+    assert tuned.encode(image, 60) == codec.encode(image, 60, 1) != plain.encode(image, 60)
 
 
 @pytest.mark.parametrize("crop", [(slice(None), slice(None)), (slice(101), slice(77))])

@@ -23,16 +23,21 @@ OTHER_FINGERPRINT = "0123456789abcdee"
 NUMBERS = {
     "grey": {"height": 13, "width": 21, "channels": 1, "scale": 2, "quality": 1},
     "colour": {"height": 5, "width": 259, "channels": 3, "scale": 2, "quality": 75},
+    "progressive": {"height": 159, "width": 160, "channels": 1, "scale": 2, "quality": 75},
 }
 
 
 def golden_images():
-    """Compact images in closed form, uint8: grey `[7, 11, 1]` and colour `[3, 130, 3]`."""
+    """Compact images in closed form, uint8: grey `[7, 11, 1]` and `[80, 80, 1]`, which is such that
+    a progressive file is the smaller one, and colour `[3, 130, 3]`."""
     row, column = np.mgrid[0:7, 0:11]
     grey = (20 * row + 10 * column)[..., None]
     row, column = np.mgrid[0:3, 0:130]
     colour = np.stack([80 + 20 * row, column, 255 - 20 * row - column], axis=-1)
-    return {"grey": grey.astype(np.uint8), "colour": colour.astype(np.uint8)}
+    row, column = np.mgrid[0:80, 0:80]
+    rough = (row**2 * 7919 + column**2 * 104729 + row * column * 31) % 251 // 2 + row * 60 // 80
+    images = {"grey": grey, "colour": colour, "progressive": rough[..., None]}
+    return {name: image.astype(np.uint8) for name, image in images.items()}
 
 
 def plain_jpeg(name):
@@ -74,6 +79,11 @@ def resealed(data, index, value):
     data = with_byte(data, index, value)
     covered = np.frombuffer(data[:48] + data[56:], np.uint8)
     return data[:48] + tf.fingerprint(covered[None]).numpy().tobytes() + data[56:]
+
+
+def test_the_golden_payloads_are_of_both_kinds(name, payload):
+    assert (b"\xff\xc2" in payload) == (name == "progressive")
+    assert (b"\xff\xc0" in payload) == (name != "progressive")
 
 
 def test_packing_gives_the_golden_bytes(name, payload):
@@ -209,7 +219,7 @@ def test_what_verify_says(payload):
         resealed(payload, 28, 2): "version must be 1. Received: 0x02",
         resealed(payload, 36, 0xEE): f"by model {OTHER_FINGERPRINT}; this one is {FINGERPRINT}",
         resealed(payload, 40, 99): "damaged: its JPEG has another size",
-        resealed(payload, 41, 0xFF): "damaged: its JPEG has another size",
+        resealed(payload, 41, 0xFF): " pixels: at most 250000000 are taken",
         resealed(payload, 45, 2): "damaged: its JPEG has another size",
         resealed(payload, 46, 0): "damaged: its scale is none of 2",
     }

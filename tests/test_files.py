@@ -94,6 +94,23 @@ def test_names_of_images(kind):
     assert [name for name in names if files.is_image_name(kind(name))] == names[:3]
 
 
+@pytest.mark.parametrize(
+    "name, payload, restored",
+    [
+        ("photo.png", "photo.cnn.jpg", "photo.png"),
+        ("x.y/photo.v1.JPEG", "x.y/photo.v1.cnn.jpg", "x.y/photo.v1.png"),
+        ("x.y/photo", "x.y/photo.cnn.jpg", "x.y/photo.png"),
+        ("a/photo.cnn.jpg", "a/photo.cnn.cnn.jpg", "a/photo.png"),
+        ("PHOTO.CNN.JPG", "PHOTO.CNN.cnn.jpg", "PHOTO.png"),
+        (".png", ".png.cnn.jpg", ".png.png"),
+    ],
+)
+def test_names_of_outputs(name, payload, restored):
+    assert files.payload_name(name) == payload
+    assert files.restored_name(name) == restored
+    assert files.is_payload_name(payload)
+
+
 def test_extensions_are_lower_case_suffixes():
     assert {".png", ".jpg", ".webp", ".jp2", ".pbm"} <= set(files.EXTENSIONS)
     assert all(e == e.lower() and e.startswith(".") for e in files.EXTENSIONS)

@@ -18,13 +18,16 @@ FLOORS = [
     ["__main__"],
     ["cli"],
     ["serving"],
-    ["benchmark", "evaluation", "export", "training"],
+    ["beam", "benchmark", "evaluation", "export", "training"],
     ["serving_assets", "signatures"],
     ["codec"],
-    ["model_files", "objectives", "refine", "targets"],
+    ["model_files", "pair_codec", "targets"],
+    ["objectives", "refine"],
     ["models"],
     ["layers", "jpeg", "jpeg_twin", "container_ops", "metrics", "data", "images"],
-    ["attempts", "config", "container", "files", "image_formats", "ops", "optimizers"],
+    ["image_formats"],
+    ["image_sizes"],
+    ["attempts", "config", "container", "files", "image_bytes", "ops", "optimizers", "tiles"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NOT_FOR_MODELS = {"jpeg", "container", "container_ops", "data"}

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import skimage
 import tensorflow as tf
 from PIL import Image
 
@@ -11,14 +12,16 @@ from cnn_compression import jpeg
 
 
 def by_pillow(image, quality, chroma="4:2:0"):
-    """The same JPEG by Pillow: progressive, optimised; TensorFlow writes 300 dpi."""
-    file = io.BytesIO()
+    """The same JPEG by Pillow: optimised, the smaller of two; TensorFlow writes 300 dpi."""
     picture = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image)
-    settings = {} if image.shape[-1] == 1 else {"subsampling": chroma}
-    picture.save(
-        file, "JPEG", quality=quality, progressive=True, optimize=True, dpi=(300, 300), **settings
-    )
-    return file.getvalue()
+    settings = {"quality": quality, "optimize": True, "dpi": (300, 300)}
+    settings |= {} if image.shape[-1] == 1 else {"subsampling": chroma}
+    files = []
+    for progressive in (False, True):
+        file = io.BytesIO()
+        picture.save(file, "JPEG", progressive=progressive, **settings)
+        files.append(file.getvalue())
+    return min(files, key=len)
 
 
 def read_by_pillow(data):
@@ -48,6 +51,15 @@ def test_all_qualities_at_once_in_a_dataset(photos):
     assert [by_pillow(image, quality) for quality in range(1, 101)] == files
     tables = [sum(Image.open(io.BytesIO(data)).quantization[0]) for data in files]
     assert all(finer < coarser for coarser, finer in zip(tables, tables[1:], strict=False))
+
+
+def test_fine_files_are_progressive_and_coarse_ones_baseline():
+    image = skimage.data.astronaut()
+    kinds = [
+        Image.open(io.BytesIO(jpeg.encode(image, quality).numpy())).info.get("progressive", 0)
+        for quality in (90, 30)
+    ]
+    assert kinds == [1, 0]
 
 
 @pytest.mark.parametrize("quality", [0, 101, -1, 2**31 - 1, -(2**31)])
@@ -101,3 +113,9 @@ def test_round_trip_is_one_by_one(photos):
     np.testing.assert_array_equal(unknown(batch, qualities), expected)
     grey = batch[..., :1]
     assert jpeg.round_trip(grey, qualities).shape == grey.shape
+
+
+def test_what_could_not_be_read_again_is_not_written():
+    image = tf.zeros([8200, 65_500, 1], tf.uint8)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 536870911 samples"):
+        jpeg.encode(image, 50)

@@ -119,6 +119,8 @@ def test_bits_are_the_real_codecs():
     assert np.corrcoef(real, estimated)[0, 1] >= 0.98
     assert np.corrcoef(np.log(real), np.log(estimated))[0, 1] >= 0.98
     assert abs((estimated / real).mean() - 1) <= 0.1
+    of_each_quality = (estimated / real).reshape(-1, 8).mean(axis=0)
+    assert (abs(of_each_quality - 1) <= [0.25, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]).all()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -10,6 +10,7 @@ from cnn_compression.codec import Codec, fingerprint
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.multi_scale import MultiScale, as_multi_scale
+from cnn_compression.ops import texture_squares
 
 RANGES = [[1, 60, 5, 90], [61, 100, 30, 95]]
 OVERLAPPING = [[1, 60, 5, 90], [41, 100, 20, 95]]
@@ -65,35 +66,47 @@ def test_the_highest_jpeg_quality_is_reached():
     assert model.jpeg_quality[0, [0, 99]].tolist() == [1, 100]
 
 
+def route(model, images, quality):
+    """Pairs and JPEG's qualities of images, float `[N, H, W, C]`, as arrays."""
+    squares = texture_squares(images.astype(np.float32))
+    return [np.array(numbers) for numbers in model.route(squares, quality)]
+
+
 def test_without_overlap_quality_alone_chooses():
     model = MultiScale([pair(2), pair(1)], RANGES)
     assert model.limits.tolist() == [[np.inf] * 60 + [0.0] * 40]
     images = np.stack([np.zeros((6, 8, 3)), np.random.default_rng(1).random((6, 8, 3))])
     for quality, expected in ((60, 0), (61, 1)):
-        pairs, jpeg_quality = model.route(images.astype(np.float32), np.full(2, quality, np.int32))
-        assert np.array(pairs).tolist() == [expected] * 2
-        assert set(np.array(jpeg_quality)) == {model.jpeg_quality[expected, quality - 1]}
+        pairs, jpeg_quality = route(model, images, np.full(2, quality, np.int32))
+        assert pairs.tolist() == [expected] * 2
+        assert set(jpeg_quality) == {model.jpeg_quality[expected, quality - 1]}
 
 
-def checkers(amplitude, height=7, width=9):
-    """Grey with a pattern that vanishes at half size; its block variance is amplitude ** 2."""
+def checkers(amplitude, height=16, width=32):
+    """Grey with a pattern that vanishes at half size: 255 x its texture is amplitude ** 2."""
     signs = (-1.0) ** np.add.outer(np.arange(height), np.arange(width))
     return np.repeat(128 + amplitude * signs[..., None], 3, axis=-1) / 255
 
 
-def test_where_ranges_overlap_detail_chooses():
+def test_where_ranges_overlap_texture_chooses():
     model = MultiScale([pair(2), pair(1)], OVERLAPPING, LIMITS)
     limits = model.limits[0]
     assert np.isinf(limits[:40]).all() and not limits[60:].any()
     np.testing.assert_allclose(limits[40:60], np.geomspace(400, 25, 20), rtol=1e-6)
     qualities = np.arange(1, 101, dtype=np.int32)
-    # Even sides: where one is odd, the last row or column has no partner to differ from.
     for amplitude, first in ((25, 41), (10, None), (4, 61), (0, 61)):
-        images = np.repeat(checkers(amplitude, 8, 10)[None], 100, axis=0).astype(np.float32)
-        pairs, jpeg_quality = (np.array(x) for x in model.route(images, qualities))
+        images = np.repeat(checkers(amplitude)[None], 100, axis=0)
+        pairs, jpeg_quality = route(model, images, qualities)
         first = first or 41 + int(np.argmax(limits[40:60] <= amplitude**2))
         assert pairs.tolist() == [0] * (first - 1) + [1] * (101 - first)
         np.testing.assert_array_equal(jpeg_quality, model.jpeg_quality[pairs, qualities - 1])
+
+
+def test_contrast_keeps_a_picture_of_equal_detail_at_the_small_scale():
+    model = MultiScale([pair(2), pair(1)], OVERLAPPING, LIMITS)
+    stripes = 40 / 255 * (-1.0) ** (np.arange(32) // 8)[None, :, None]
+    images = np.stack([checkers(12), checkers(12) + stripes])
+    assert route(model, images, np.int32([50, 50]))[0].tolist() == [1, 0]
 
 
 def test_a_batch_is_routed_picture_by_picture():
@@ -148,7 +161,7 @@ def test_what_does_not_go_together_is_refused(scales, ranges, message):
 )
 def test_limits_are_asked_for_where_ranges_overlap(ranges, handovers):
     needed = int(ranges is OVERLAPPING)
-    with pytest.raises(ValueError, match=f"expected {needed} falling limits of detail"):
+    with pytest.raises(ValueError, match=f"expected {needed} falling limits of texture"):
         MultiScale([pair(2), pair(1)], ranges, handovers)
 
 

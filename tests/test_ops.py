@@ -135,14 +135,54 @@ def test_downsample_is_the_mean_of_squares(factor):
     np.testing.assert_allclose(ops.downsample(x, factor), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size, shape", [(2, (6, 8)), (3, (6, 9)), (2, (5, 7)), (2, (1, 1))])
-def test_block_variance_is_what_a_plain_mean_loses(size, shape):
-    x = np.random.default_rng(1).random((2, *shape, 3), np.float32)
-    padded = np.pad(x, [(0, 0), *((0, -side % size) for side in shape), (0, 0)], "edge")
-    means = ops.downsample(padded, size)
-    lost = (padded - np.repeat(np.repeat(means, size, axis=1), size, axis=2)) ** 2
-    np.testing.assert_allclose(ops.block_variance(x, size), lost.mean(axis=(1, 2, 3)), atol=1e-6)
-    assert 0 <= np.array(ops.block_variance(np.full_like(x, 0.7), size)).max() < 1e-7
+def squares(x, size):
+    """`[H, W, C]` to its squares, `[H / size, W / size, size, size, C]`."""
+    height, width, channels = x.shape
+    x = x.reshape(height // size, size, width // size, size, channels)
+    return x.swapaxes(1, 2)
+
+
+def texture_of(images, size):
+    return ops.fine_texture(ops.texture_squares(images), size)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size, shape", [(2, (32, 48)), (4, (32, 48)), (2, (21, 3)), (4, (1, 1))])
+def test_fine_texture_is_detail_over_contrast(size, shape, channels):
+    images = np.random.default_rng(1).random((2, *shape, channels), np.float32)
+    images[1] = images[1] ** 2
+    expected = []
+    for image in images:
+        whole = image[: max(shape[0] // 16, 1) * 16, : max(shape[1] // 16, 1) * 16]
+        padded = np.pad(whole, [*((0, -side % 16) for side in whole.shape[:2]), (0, 0)], "edge")
+        finer = squares(padded, size // 2).mean(axis=(2, 3)) if size > 2 else padded
+        detail = squares(finer, 2).var(axis=(2, 3)).mean()
+        contrast = squares(squares(padded, 2).mean(axis=(2, 3)), 8).std(axis=(2, 3)).mean()
+        expected.append(detail / max(contrast, 1 / 255))
+    texture = texture_of(images, size)
+    np.testing.assert_allclose(texture, expected, rtol=1e-3, atol=1e-6)
+    unknown = tf.function(
+        lambda x: texture_of(x, size), [tf.TensorSpec([None] * 3 + [channels], tf.float32)]
+    )
+    np.testing.assert_allclose(unknown(images), texture, rtol=1e-4)
+
+
+def test_fine_texture_does_not_hang_on_a_last_row():
+    image = np.random.default_rng(1).random((1, 33, 49, 3), np.float32)
+    of_all, of_whole = ops.texture_squares(image), ops.texture_squares(image[:, :32, :48])
+    np.testing.assert_array_equal(of_all, of_whole)
+
+
+def test_fine_texture_tells_noise_from_edges():
+    random = np.random.default_rng(1)
+    edges = np.kron(random.random((8, 8, 1)) > 0.5, np.ones((9, 9, 1)))  # off the grid of 2 x 2
+    edges = edges[:64, :64].astype(np.float32)
+    lost = squares(edges, 2).std(axis=(2, 3)).mean() ** 0.5
+    noise = (0.5 + lost * random.standard_normal((64, 64, 1))).astype(np.float32)
+    of_edges, of_noise, of_flat = (
+        float(texture_of(x[None], 2)[0]) for x in (edges, noise, np.full_like(edges, 0.7))
+    )
+    assert 0 <= of_flat < 1e-4 < of_edges < of_noise / 2
 
 
 UPSAMPLERS = [ops.upsample_bicubic, ops.upsample_triangle]

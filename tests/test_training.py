@@ -561,6 +561,10 @@ def test_init_takes_the_pair_of_the_scale(base, tmp_path):
         trainer = Trainer(config)
         assert all(same(weights(trainer.model), weights(pair)))
         assert (trainer.model.scale, trainer.model.rate_weight) == (pair.scale, 3.5)
+    Trainer(replace(config, rec="inner_blocks=1,filters=8"))
+    for rec in ("inner_blocks=2", "width=8"):
+        with pytest.raises(ValueError, match=f"has a RecCNN of .*'inner_blocks': 1.*: rec {rec}"):
+            Trainer(replace(config, rec=rec))
 
 
 def test_what_the_settings_say_of_the_networks(base):

@@ -51,7 +51,7 @@ class Jpeg:
 
     name = "JPEG"
     library = f"libjpeg-turbo in TensorFlow {tf.__version__}"
-    settings = "optimised, progressive, 4:2:0"
+    settings = "optimised, baseline or progressive by size, 4:2:0"
     qualities = (1, 3, 5, 8, 12, 20, 30, 40, 55, 70, 80, 88, 93, 96)
 
     def encode(self, image, quality):

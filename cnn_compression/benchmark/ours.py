@@ -22,7 +22,7 @@ class Model:
     Args:
         codec: `cnn_compression.codec.Codec`.
         qualities: integers 1..100 to measure at.
-        effort: 0..3, as of `Codec.encode`.
+        effort: 0..2, as of `Codec.encode`.
     """
 
     library = LIBRARY
@@ -92,7 +92,7 @@ def _around(pairs, route):
     )
 
 
-def _jpegs_own(images, quality):
+def _jpegs_own(squares, quality):
     """The route of a single pair whose qualities are the JPEG's own."""
     return tf.zeros_like(quality), quality
 
@@ -117,7 +117,7 @@ class _MeanForCom:
 class _NoNetworks:
     """What `Codec` asks of a `ComRec`, without any weights."""
 
-    channels, scale, chroma = 3, 2, "4:2:0"
+    channels, scale, chroma, reach = 3, 2, "4:2:0", 6
     rec = SimpleNamespace(variables=())
 
     def compact(self, image, quality):

@@ -171,7 +171,7 @@ def _label_ends(axes, shown, looks, gap=0.052):
             fontweight="bold" if "zorder" in looks[name] else "normal",
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.7,
-                        "shrinkA": 1, "shrinkB": 3},
+                        "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3},
         )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def open_codecs(names, models, qualities, efforts=(0,)):
         names: of `NAMES`, or None for all that are installed.
         models: list of `cnn_compression.codec.Codec`.
         qualities: integers 1..100, for the models.
-        efforts: of 0..3, each of which every model is measured at.
+        efforts: of 0..2, each of which every model is measured at.
 
     Returns:
         codecs: list of `Codec`.

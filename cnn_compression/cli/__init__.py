@@ -5,6 +5,7 @@ A verb is a module of this package with
     HELP: str                       what `VERB --help` prints above the verb's flags
     add_flags(values)               defines the verb's flags in an `absl.flags.FlagValues`
     run(values, arguments) -> int   does it; `values` are parsed, `arguments` is what is not a flag
+    KNOWN_FLAGS_ONLY = True         where unknown flags are arguments too
 
 `run` returns the exit status. What it raises as `ValueError`, `OSError`, `flags.Error` or an error
 of TensorFlow's ops ends the command with that one line. A verb imports TensorFlow inside `run`, so
@@ -28,6 +29,7 @@ VERBS = {
     "train": "photographs -> a model",
     "export": "a model -> a SavedModel, for TensorFlow Serving and for the verbs above",
     "serve": "TensorFlow Serving's REST and gRPC on this machine, with a page to look at",
+    "batch": "encode or decode on many machines, by Apache Beam",
     "benchmark": "how good models are on images, beside JPEG, WebP, AVIF and others",
     "demo": "a photograph there and back, beside JPEG at the same bytes",
 }
@@ -91,7 +93,8 @@ def _dispatch(words: list[str]) -> int:
     if common.asks_for_help(words):
         print(f"{module.HELP.strip()}\n\n{common.describe(values)}".strip())
         return 0
-    return module.run(values, values([verb, *words])[1:])
+    known_only = getattr(module, "KNOWN_FLAGS_ONLY", False)
+    return module.run(values, values([verb, *words], known_only=known_only)[1:])
 
 
 def _errors_of_tensorflow() -> tuple[type[Exception], ...]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from absl import flags
 
 from cnn_compression import files
-from cnn_compression.cli import common
+from cnn_compression.cli import common, file_loop
+from cnn_compression.cli.progress import BAR
 
 CODECS = {
-    "jpeg": "libjpeg-turbo, optimised, progressive, 4:2:0",
+    "jpeg": "libjpeg-turbo, optimised, baseline or progressive by size, 4:2:0",
     "webp": "WebP, method 6",
     "jp2": "JPEG 2000, irreversible",
     "avif": "AVIF, speed 6",
@@ -70,8 +71,8 @@ def _size(text):
 
 
 def _effort(text):
-    if text not in ("0", "1", "2", "3"):
-        raise ValueError("expected integers in 0..3")
+    if text not in ("0", "1", "2"):
+        raise ValueError("expected integers in 0..2")
     return int(text)
 
 
@@ -96,7 +97,7 @@ def add_flags(values: flags.FlagValues) -> None:
     define("models", "NAMES", _names, "default", "names in saved_models, or folders")
     qualities = _list(common.parse_quality)
     define("qualities", "1..100,...", qualities, QUALITIES, "of the models and of rec")
-    define("efforts", "0..3,...", _list(_effort), "0", "of the models' encoders")
+    define("efforts", "0..2,...", _list(_effort), "0", "of the models' encoders")
     define("codecs", "NAMES", _names, None, "of those above; all that are installed by default")
     help_text = "how many times smaller each image is measured; 1,2,4 for a ladder of three"
     define("sizes", "N,...", _list(_size), "1", help_text)
@@ -112,8 +113,8 @@ def add_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
-    tally = common.Tally()
-    sources = common.gather(arguments, files.is_image_name, "images", tally)
+    tally = file_loop.Tally()
+    sources = list(file_loop.gather(arguments, files.is_image_name, "images", tally))
     output = Path(values.output) if values.output else None
     if not sources:
         return tally.status
@@ -125,7 +126,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     from cnn_compression.benchmark import rows, store
 
     if output:
-        common.make_folders([output / ROWS])
+        file_loop.make_folders([output / ROWS])
     with store.Store(output / ROWS if output else None) as kept:
         measured = _measure(sources, codecs, values.sizes, kept, tally)
     if measured:
@@ -148,14 +149,14 @@ def _measure(sources, codecs, factors, store, tally) -> dict[Path, list]:
 
     progress, rows = Progress(len(sources) * len(factors), codecs), {}
 
-    def measure(source: Path) -> common.Result:
+    def measure(source: Path) -> file_loop.Result:
         image, notes = images.read(source, WHITE)
         step = progress.of(source)
         # All of an image or nothing: means at each quality are over the same images.
         rows[source] = collect(codecs, source.name, image, factors, store, step)
-        return common.Result(notes=tuple(notes))
+        return file_loop.Result(notes=tuple(notes))
 
-    common.each(sources, measure, tally, progress.start)
+    file_loop.each(sources, measure, tally, progress.start)
     return rows
 
 
@@ -164,10 +165,10 @@ def _check(output: Path, sources: list[Path]) -> None:
     if output.exists() and not output.is_dir():
         raise ValueError(f"expected --output to be a folder. Received: {common.shown(output)}")
     if output.exists():
-        common.check_folder(output)
-    inputs = common.identities(sources)
+        file_loop.check_folder(output)
+    inputs = file_loop.identities(sources)
     for name in OUTPUTS:
-        common.check_file(output / name, inputs, overwrite=True)
+        file_loop.check_file(output / name, inputs, overwrite=True)
 
 
 def _open_codecs(values):
@@ -198,13 +199,13 @@ class Progress:
         self.rows, self.done, self.measured, self.began = self.total // pictures, 0, 0, None
 
     def start(self, index: int = 0, count: int = 0, source: Path | None = None) -> None:
-        """As `common.show_progress`, which it stands in for, of the images."""
+        """As `BAR.files`, which it stands in for, of the images."""
         self.began = self.began or time.monotonic()
         if source is None:
-            common.show_progress()
+            BAR.files()
             return
         self.done = self.total * index // count  # an image that failed has left rows out
-        common.show_progress(self.done, self.total, source)
+        BAR.files(self.done, self.total, source)
 
     def of(self, source: Path):
         """A function for `collect` to call at each row."""
@@ -216,7 +217,7 @@ class Progress:
             if self.measured:
                 pace = (time.monotonic() - self.began) / self.measured
                 text += f", {pace * (self.total - self.done) / 60:.0f} min left"
-            common.show_progress(self.done, self.total, text)
+            BAR.files(self.done, self.total, text)
 
         return step
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from absl import flags
 
 from cnn_compression import container, files
-from cnn_compression.cli import common, remote
+from cnn_compression.cli import common, file_loop, remote
+from cnn_compression.cli.progress import BAR
 
 HELP = f"""
 usage: cnn-compression decode [flags] FILES...
@@ -23,33 +24,40 @@ Restore = Callable[[bytes], tuple[bytes, int]]
 def add_flags(values: flags.FlagValues) -> None:
     common.add_output_flags(values, "<stem>.png")
     common.add_model_flag(values)
+    common.add_max_pixels_flag(values)
     remote.add_server_flags(values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
-    def open_decoder():
-        restore = (_open_server if values.server else _open_codec)(values)
+    if values.server:
+        remote.refuse(values, "max_pixels")
 
-        def decode(source: Path, target: Path) -> common.Result:
+    def open_decoder(alone):
+        if values.server:
+            restore = _open_server(values)
+        else:
+            restore = _open_codec(values, BAR.tiles if alone else None)
+
+        def decode(source: Path, target: Path) -> file_loop.Result:
             payload = source.read_bytes()
             png, pixels = restore(payload)
             files.write_atomically(target, png)
-            return common.Result(len(payload), len(png), len(payload), pixels)
+            return file_loop.Result(len(payload), len(png), len(payload), pixels, target)
 
         return decode
 
-    return common.convert(
-        *(values, arguments, files.is_payload_name, common.PAYLOADS, _rename, open_decoder),
-        at_once=remote.at_once(values),
+    return file_loop.convert(
+        *(values, arguments, files.is_payload_name, file_loop.PAYLOADS, _rename, open_decoder),
+        jobs=remote.jobs(values),
     )
 
 
-def _open_codec(values: flags.FlagValues) -> Restore:
-    codec = common.load_codec(values.model)
+def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:
+    codec = common.load_codec(values.model, report)
     from cnn_compression import images
 
     def restore(payload):
-        image = codec.decode(payload)
+        image = codec.decode(payload, values.max_pixels)
         return images.encode_png(image).numpy(), image.shape[0] * image.shape[1]
 
     return restore
@@ -67,6 +75,4 @@ def _open_server(values: flags.FlagValues) -> Restore:
 
 
 def _rename(source: Path) -> str:
-    if files.is_payload_name(source):
-        return source.name[: -len(container.PAYLOAD_SUFFIX)] + ".png"
-    return source.stem + ".png"
+    return files.restored_name(source.name)

@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 
 from cnn_compression import container, files
-from cnn_compression.cli import common
+from cnn_compression.cli import common, file_loop
 
 HELP = f"""
 usage: cnn-compression demo [flags] [PHOTO]
@@ -98,7 +98,7 @@ def _photograph(path: str | None = None) -> tuple[str, np.ndarray]:
 
 def _prepare(targets: list[Path], arguments: list[str]) -> None:
     """Makes the folder, and sees that nothing written there is the photograph itself."""
-    common.make_folders(targets)
+    file_loop.make_folders(targets)
     for target in targets:
         if arguments and target.exists() and target.samefile(arguments[0]):
             raise ValueError(f"the output would be the input: {common.shown(target)}")
@@ -134,7 +134,7 @@ def _table(stem: str, image: np.ndarray, codec, codeds: dict, fits: bool) -> str
             "",
             *(f"{name:{left}}" + "".join(f"{cell:>10}" for cell in row) for name, *row in body),
             "",
-            f"JPEG is 4:2:0, progressive and optimised; {limit}.",
+            f"JPEG is 4:2:0, optimised, baseline or progressive by size; {limit}.",
             f"Seconds are the fastest of {RUNS} runs after a first one, which traces the graph.",
         ]
     )

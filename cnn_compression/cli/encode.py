@@ -8,7 +8,8 @@ from pathlib import Path
 from absl import flags
 
 from cnn_compression import container, files
-from cnn_compression.cli import common, remote
+from cnn_compression.cli import common, file_loop, remote
+from cnn_compression.cli.progress import BAR
 
 HELP = f"""
 usage: cnn-compression encode [flags] FILES...
@@ -42,13 +43,14 @@ def add_flags(values: flags.FlagValues) -> None:
     for name, (kind, help_text) in TARGETS.items():
         number = common.Parser("NUMBER", functools.partial(_above_zero, kind))
         flags.DEFINE(number, name, None, f"instead of a quality: {help_text}", flag_values=values)
-    help_text = "seconds spent for bytes, 0..3: each level takes longer; files stay as good"
-    flags.DEFINE_integer("effort", 0, help_text, 0, 3, flag_values=values)
+    help_text = "seconds spent for bytes, 0..2: each level takes longer; files stay as good"
+    flags.DEFINE_integer("effort", 0, help_text, 0, 2, flag_values=values)
     common.add_output_flags(values, f"<stem>{container.PAYLOAD_SUFFIX}")
     common.add_model_flag(values)
     colour = common.Parser("COLOUR", _colour)
     help_text = f"put transparent images on this colour: #rrggbb, {', '.join(COLOURS)}"
     flags.DEFINE(colour, "flatten", None, help_text, flag_values=values)
+    common.add_max_pixels_flag(values)
     remote.add_server_flags(values)
 
 
@@ -59,36 +61,40 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         raise ValueError(f"expected one of --quality and --target_*. Received: {', '.join(given)}")
 
     if values.server:
-        remote.refuse(values, "flatten", "effort", "target_bpp", "target_psnr")
+        remote.refuse(values, "flatten", "max_pixels", "effort", "target_bpp", "target_psnr")
 
-    def open_encoder():
-        compress = (_open_server if values.server else _open_codec)(values, target)
+    def open_encoder(alone):
+        if values.server:
+            compress = _open_server(values, target)
+        else:
+            compress = _open_codec(values, target, BAR.tiles if alone else None)
 
-        def encode(source: Path, output: Path) -> common.Result:
+        def encode(source: Path, output: Path) -> file_loop.Result:
             contents = source.read_bytes()
             if container.is_payload(contents):
                 raise ValueError("is a payload already: encode the image it was made from")
             payload, pixels, notes = compress(contents)
             files.write_atomically(output, payload)
-            return common.Result(len(contents), len(payload), len(payload), pixels, tuple(notes))
+            size = len(payload)
+            return file_loop.Result(len(contents), size, size, pixels, output, tuple(notes))
 
         return encode
 
     def rename(source: Path) -> str:
-        return source.stem + container.PAYLOAD_SUFFIX
+        return files.payload_name(source.name)
 
-    return common.convert(
+    return file_loop.convert(
         *(values, arguments, files.is_image_name, "images", rename, open_encoder),
-        at_once=remote.at_once(values),
+        jobs=remote.jobs(values),
     )
 
 
-def _open_codec(values: flags.FlagValues, target: dict) -> Compress:
-    codec = common.load_codec(values.model)
+def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -> Compress:
+    codec = common.load_codec(values.model, report)
     from cnn_compression import images
 
     def compress(contents):
-        image, notes = images.read_contents(contents, values.flatten)
+        image, notes = images.read_contents(contents, values.flatten, values.max_pixels)
         if target:
             payload = codec.encode_to(image, **target, effort=values.effort)
         else:

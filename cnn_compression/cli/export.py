@@ -13,8 +13,8 @@ Writes a model, the output folder of `train` or a .keras file, as a SavedModel t
 <output>/<name>/<version>/ for TensorFlow Serving. Other verbs take it by --model=<output>/<name>,
 or by --model=<name> where <output> is `saved_models` here or beside the package.
 Models of several scales become one codec: --ranges says which qualities each of them serves. Where
-two ranges overlap, a picture's detail decides: --handovers=A-B gives the finer model those that
-have A or more (squared levels) at the first quality of both, B or more at the last.
+two ranges overlap, a picture's texture decides: --handovers=A-B gives the finer model those that
+have A or more (in levels of [0, 255]) at the first quality of both, B or more at the last.
 """
 
 
@@ -26,9 +26,9 @@ def add_flags(values: flags.FlagValues) -> None:
     kind = common.Parser("1-100:1-100,...", _ranges)
     help_text = "for each model its qualities and those of its JPEG, such as 1-60:5-90,61-100:30-97"
     flags.DEFINE(kind, "ranges", None, help_text, flag_values=values)
-    kind = common.Parser("190-36,...", _handovers)
+    kind = common.Parser("27-4,...", _handovers)
     help_text = (
-        "where ranges overlap: limits of detail from which on the next model takes a picture"
+        "where ranges overlap: limits of texture from which on the next model takes a picture"
     )
     flags.DEFINE(kind, "handovers", None, help_text, flag_values=values)
     help_text = "the largest image that the served model takes or restores"

@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import flags
 
 from cnn_compression import container, files
-from cnn_compression.cli import common
+from cnn_compression.cli import common, file_loop
 
 HELP = f"""
 usage: cnn-compression info FILES...
@@ -24,16 +24,16 @@ def add_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
-    tally = common.Tally()
-    sources = common.gather(arguments, files.is_payload_name, common.PAYLOADS, tally)
-    common.each(sources, _describe, tally)
+    tally = file_loop.Tally()
+    sources = file_loop.gather(arguments, files.is_payload_name, file_loop.PAYLOADS, tally)
+    file_loop.each(sources, _describe, tally)
     if len(tally.results) + tally.failed > 1:
         # On stderr: stdout has the payloads' lines only, for programs to read.
         print(tally.summary, file=sys.stderr)
     return tally.status
 
 
-def _describe(source: Path) -> common.Result:
+def _describe(source: Path) -> file_loop.Result:
     payload = source.read_bytes()
     header = container.read_header(payload)
     preview_height, preview_width = container.preview_size(payload)
@@ -46,4 +46,4 @@ def _describe(source: Path) -> common.Result:
         f"{8 * size / pixels:.3f} bpp, {size} bytes, model {header.fingerprint}, "
         f"preview {preview_width}x{preview_height}"
     )
-    return common.Result(size, 0, size, pixels, line=line)
+    return file_loop.Result(size, 0, size, pixels, line=line)

@@ -5,6 +5,9 @@ from absl import flags
 from cnn_compression.cli import common
 
 REQUESTS_AT_ONCE = 4
+# Here, one file's reading, JPEG and writing go on beside another's networks; a third would only
+# take memory.
+FILES_AT_ONCE = 2
 
 
 def add_server_flags(values: flags.FlagValues) -> None:
@@ -17,6 +20,11 @@ def add_server_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("timeout", 60.0, help_text, 0.001, flag_values=values)
     help_text = "PEM file of the authority that signed the server's certificate"
     flags.DEFINE(common.PATH, "certificate", None, help_text, flag_values=values)
+    help_text = (
+        f"files in work at once: {FILES_AT_ONCE} if not given, {REQUESTS_AT_ONCE} with --server; "
+        "1 takes the least memory, and shows how far a large image is"
+    )
+    flags.DEFINE_integer("jobs", None, help_text, 1, flag_values=values, short_name="j")
 
 
 def refuse(values: flags.FlagValues, *names: str) -> None:
@@ -26,9 +34,9 @@ def refuse(values: flags.FlagValues, *names: str) -> None:
         raise ValueError(f"expected no {' or '.join(given)} with --server")
 
 
-def at_once(values: flags.FlagValues) -> int:
-    """How many files to have in work: a model here takes all cores for one."""
-    return REQUESTS_AT_ONCE if values.server else 1
+def jobs(values: flags.FlagValues) -> int:
+    """How many files to have in work."""
+    return values.jobs or (REQUESTS_AT_ONCE if values.server else FILES_AT_ONCE)
 
 
 def open_client(values: flags.FlagValues):

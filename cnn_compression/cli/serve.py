@@ -29,7 +29,7 @@ def add_flags(values: flags.FlagValues) -> None:
     flags.DEFINE(common.PATH, "model_base_path", None, help_text, flag_values=values)
     help_text = "IP address to listen at; 0.0.0.0 is all of this machine's"
     flags.DEFINE_string("address", "127.0.0.1", help_text, flag_values=values)
-    integer("concurrency", 2, "requests computed at once; twice as many may wait", 1)
+    integer("concurrency", 2, "requests computed at once; eight times as many may wait", 1)
     integer("timeout_seconds", 30, "that a request may wait and be computed", 1)
     integer("max_message_bytes", 256 * 2**20, "of a request, and of a gRPC answer", 1)
     help_text = "let pages of other sites call"

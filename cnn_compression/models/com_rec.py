@@ -40,6 +40,7 @@ class ComRec(keras.Model):
         self.com, self.rec, self.chroma = com, rec, chroma
         self.rate_weight, self.rate_power = rate_weight, rate_power
         self.channels, self.scale = com.channels, com.scale
+        self.reach = max(com.reach, rec.reach)
         self(np.zeros((1, 16, 16, self.channels), np.float32), np.array([50], np.int32))
 
     @classmethod

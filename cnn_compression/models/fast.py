@@ -10,7 +10,15 @@ from keras import ops
 
 from cnn_compression.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
 from cnn_compression.models.network import Network
-from cnn_compression.ops import bicubic_phases, crop, downsample, pad_to_multiple, upsample_bicubic
+from cnn_compression.ops import (
+    bicubic_phases,
+    crop,
+    depth_to_space,
+    downsample,
+    pad_to_multiple,
+    space_to_depth,
+    upsample_bicubic,
+)
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -38,6 +46,7 @@ class FastComCNN(Network):
             dtype="float32",
             name="tail",
         )
+        self.reach = max(2, scale) * (2 + 2 * blocks)
 
     def call(self, image, quality):
         """float32 `[N, H, W, C]` in [0, 1], and int `[N]`, to `[N, H/scale, W/scale, C]`.
@@ -48,12 +57,12 @@ class FastComCNN(Network):
         factor = max(2, self.scale)
         image = pad_to_multiple(image, factor)
         embedding = self.embedding(quality)
-        x = self.head(ops.space_to_depth(image - 0.5, factor))
+        x = self.head(space_to_depth(image - 0.5, factor))
         for block in self.body:
             x = block(x, embedding)
         if self.scale > 1:
             return downsample(image, self.scale) + self.tail(x)
-        return crop(image + ops.depth_to_space(self.tail(x), 2), height, width)
+        return crop(image + depth_to_space(self.tail(x), 2), height, width)
 
     def get_config(self):
         return super().get_config() | {"filters": self.filters, "blocks": self.blocks}
@@ -103,6 +112,9 @@ class FastRecCNN(Network):
         self.up = conv(4 * filters, 1, name="up")
         self.after = [ResidualBlock(filters, name=f"after{i}") for i in range(blocks)]
         self.tail = conv(4 * channels, kernel_initializer="zeros", dtype="float32", name="tail")
+        # In pixels at the two sizes; half of an inner one's neighbourhood may lie across its edge.
+        outer, inner = 2 * (1 + 2 * blocks), 4 * (1 + 2 * inner_blocks)
+        self.reach = inner + (2 * outer if scale < 4 else outer + 4)
 
     def emphasise(self, compact, quality):
         """Inverse of what `call` starts with: float32 `[N, h, w, C]` to the same."""
@@ -120,7 +132,7 @@ class FastRecCNN(Network):
             plain = bicubic_phases(upsample_bicubic(compact_hat))
             skip, y = 0.0, self.head(compact_hat - 0.5)
         else:
-            halved = compact_hat if scale == 2 else ops.space_to_depth(compact_hat, 2)
+            halved = compact_hat if scale == 2 else space_to_depth(compact_hat, 2)
             plain = bicubic_phases(compact_hat) if scale == 2 else halved
             skip = self.head(halved - 0.5)
             for block in self.before:
@@ -128,10 +140,10 @@ class FastRecCNN(Network):
             y = self.down(skip)
         for block in self.inner:
             y = block(y, embedding)
-        x = skip + ops.depth_to_space(self.up(y), 2)
+        x = skip + depth_to_space(self.up(y), 2)
         for block in self.after:
             x = block(x, embedding)
-        image_hat = ops.depth_to_space(plain + self.tail(x), 2)
+        image_hat = depth_to_space(plain + self.tail(x), 2)
         return crop(image_hat, scale * height, scale * width)
 
     def get_config(self):

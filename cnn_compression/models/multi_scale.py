@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from cnn_compression.models.com_rec import ComRec
-from cnn_compression.ops import block_variance
+from cnn_compression.ops import fine_texture
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -15,8 +15,8 @@ class MultiScale(keras.Model):
     Few bytes are best spent on a small compact image, many on one of full size. Each pair serves a
     range of the qualities 1..100, from coarse to fine, inside which the JPEG's quantisation steps
     fall geometrically, so that bytes rise evenly. Where a picture is better handed over depends on
-    the detail that a small compact image cannot hold. So the ranges of neighbours may overlap: in
-    there the finer pair takes the pictures whose `block_variance` is at least a limit, which falls
+    the texture that a small compact image cannot hold. So the ranges of neighbours may overlap: in
+    there the finer pair takes the pictures whose `fine_texture` is at least a limit, which falls
     geometrically with the quality.
 
     Args:
@@ -24,15 +24,15 @@ class MultiScale(keras.Model):
         ranges: for each pair its first and last quality, and the JPEG's quality at these two:
             lists of four integers. A single pair may go without: the JPEG's quality is then the
             codec's own.
-        handovers: for each two neighbours the limit of detail at the first and at the last quality
-            that both serve, squared levels of [0, 255]. Needed where any ranges overlap.
+        handovers: for each two neighbours the limit of texture at the first and at the last quality
+            that both serve, levels of [0, 255]. Needed where any ranges overlap.
 
     Attributes:
         pairs, ranges, handovers: as given.
         channels: of the images, 1 or 3.
         scales: the pairs' scales.
         jpeg_quality: int32 `[pairs, 100]`: of the JPEG for each pair and quality 1..100.
-        limits: float32 `[pairs - 1, 100]`: from which detail on each pair hands over to its next.
+        limits: float32 `[pairs - 1, 100]`: from which texture on each pair hands over to its next.
 
     Raises:
         ValueError: where the pairs do not go together, the ranges do not cover 1..100 in order, or
@@ -58,11 +58,11 @@ class MultiScale(keras.Model):
             self.jpeg_quality, self.limits = quality_tables(self.ranges, self.handovers)
         self.built = True
 
-    def route(self, images, quality):
+    def route(self, squares, quality):
         """Which pair takes which image, and the quality of its JPEG.
 
         Args:
-            images: float32 `[N, H, W, C]` in [0, 1].
+            squares: what `ops.texture_squares` makes of `N` images.
             quality: int32 `[N]`, 1..100.
 
         Returns:
@@ -71,7 +71,7 @@ class MultiScale(keras.Model):
         pair_of_image = ops.zeros_like(quality)
         for scale, limits in zip(self.scales[:-1], self.limits, strict=True):
             limit = ops.take(limits, quality - 1)
-            hands_over = block_variance(images, scale) * 255.0**2 >= limit
+            hands_over = 255.0 * fine_texture(squares, scale) >= limit
             pair_of_image += ops.cast(hands_over, "int32")
         place = pair_of_image * 100 + quality - 1
         return pair_of_image, ops.take(self.jpeg_quality.reshape(-1), place)
@@ -119,7 +119,7 @@ def quality_tables(ranges, handovers=()):
     falling = all(len(ends) == 2 and ends[0] >= ends[1] > 0 for ends in handovers)
     if len(handovers) != needed or not falling:
         raise ValueError(
-            f"expected {needed} falling limits of detail, one for each two neighbouring ranges "
+            f"expected {needed} falling limits of texture, one for each two neighbouring ranges "
             f"where any overlap. Received: {handovers} for {ranges}"
         )
     limits = np.zeros((len(starts_and_ends), 100), np.float32)
@@ -130,13 +130,17 @@ def quality_tables(ranges, handovers=()):
     return np.stack([_jpeg_qualities(*r) for r in ranges]), limits
 
 
+def table_factor(quality):
+    """What libjpeg multiplies its tables by at int qualities; 100 is taken for 99.5."""
+    return np.where(quality < 50, 50 / quality, np.maximum(2 - quality / 50, 0.01))
+
+
 def _jpeg_qualities(first, last, low, high):
     """int32 `[100]`: `low` to `high` over `first`..`last`, and level outside of them.
 
-    libjpeg multiplies its tables by 50 / quality below 50, by 2 - quality / 50 above, which here
-    falls geometrically; at quality 100 it is taken for that of 99.5.
+    The tables' factor falls geometrically.
     """
-    low_factor, high_factor = (50 / q if q < 50 else max(2 - q / 50, 0.01) for q in (low, high))
+    low_factor, high_factor = table_factor(np.array([low, high]))
     along = np.clip((np.arange(1, 101) - first) / max(last - first, 1), 0, 1)
     factor = low_factor ** (1 - along) * high_factor**along
     quality = np.where(factor > 1, 50 / factor, 100 - 50 * factor)

@@ -17,6 +17,9 @@ class Network(keras.Model):
     """
 
     scales = (2,)
+    # Pixels of the image beyond a block of the compact image, on each side, that have a say in what
+    # the network makes of it. Each network has its own, so that tiles can overlap by it.
+    reach = None
 
     def __init__(self, channels, scale=2, **kwargs):
         super().__init__(**kwargs | {"dtype": "float32"})

@@ -27,6 +27,7 @@ class PaperComCNN(Network):
         self.conv1 = conv(64, activation="relu", name="conv1")
         self.conv2 = conv(64, strides=2, activation="relu", name="conv2")
         self.conv3 = conv(channels, dtype="float32", name="conv3")
+        self.reach = 6
 
     def call(self, image, quality=None):
         """float32 `[N, H, W, C]` in [0, 1], H and W even, to `[N, H/2, W/2, C]`."""
@@ -50,6 +51,7 @@ class PaperRecCNN(Network):
         self.convs = [conv(64, use_bias=False, name=f"conv{i}") for i in range(2, 20)]
         self.norms = [keras.layers.BatchNormalization(name=f"norm{i}") for i in range(2, 20)]
         self.conv20 = conv(channels, kernel_initializer="zeros", dtype="float32", name="conv20")
+        self.reach = 26
 
     def call(self, compact_hat, quality=None, training=False):
         """float32 `[N, h, w, C]` in [0, 1] to `[N, 2h, 2w, C]`, not clipped."""

@@ -1,0 +1,383 @@
+"""Many files on many machines: encoding and decoding as transforms of Apache Beam (extra `beam`).
+
+    with beam.Pipeline(options=options) as pipeline:
+        coded = pipeline | ReadFiles("gs://photos/**.jpg") | EncodeImages(quality=40)
+        coded.done | WriteFiles("gs://payloads")         # (name, payload)
+        coded.failed | beam.Map(print)                   # (name, why)
+
+A worker loads the exported model once and codes the files of a bundle in batches, through Beam's
+own `RunInference`, whose metrics (`num_inferences`, `inference_batch_latency_micro_secs`)
+show where time goes. A bad file goes to `failed` with its reason; the others are not held up.
+
+Runners may run an element twice. What is written is a function of the input's name and bytes, and
+is renamed to its name when it is whole, so that this neither loses nor doubles anything. For the
+same reason what is there already is found at launch, not by the workers, who would find their own.
+
+Workers on other machines need this package, and files where all of them reach them; README.md has
+the commands for Flink, Spark and Dataflow.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import posixpath
+import re
+import secrets
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.io import fileio
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunInference
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners import create_runner
+
+from cnn_compression.files import payload_name, restored_name
+from cnn_compression.model_files import EXPORTED_FILE, find_model
+
+_COUNTERS = ("done", "failed", "bytes_out")
+_FAILURES = re.compile(r"failed-\d+-of-\d+\.jsonl")  # as Beam names them
+_WILDCARDS = "*?[{"
+BATCH = 8  # files; larger ones save little, and a batch's results are in memory together
+
+
+def folder_of(pattern):
+    """The part of a pattern before its first wildcard, up to the last separator."""
+    fixed = pattern[: min((pattern.find(c) for c in _WILDCARDS if c in pattern), default=None)]
+    return fixed[: fixed.rfind("/") + 1]
+
+
+def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=False, options=()):
+    """A whole pipeline: files to files, and `folder`/failed-*.jsonl with name and reason of others.
+
+    Args:
+        pattern: as of `ReadFiles`.
+        folder: as of `WriteFiles`; failed-*.jsonl of an earlier run are removed.
+        transform: `EncodeImages` or `DecodeImages`.
+        overwrite: whether outputs that are there are replaced.
+        skip_existing: whether they are left as they are.
+        options: words for Beam's `PipelineOptions`.
+
+    Returns:
+        dict of `done`, `failed`, `bytes_out`: ints, as the runner counted them.
+
+    Raises:
+        ValueError: before anything is done, where nothing matches the pattern, two files would have
+            one output, an output is an input, or is there and neither `overwrite` nor
+            `skip_existing` says what then, and where Beam does not know an option.
+    """
+    if overwrite and skip_existing:
+        raise ValueError("expected --overwrite or --skip_existing. Received: both")
+    options = _known_options(list(options))
+    FileSystems.set_options(options)  # how to reach a bucket, say
+    pattern, folder = _anchored(pattern), folder.rstrip("/") or "/"
+    outputs = _outputs(pattern, folder, transform.rename)
+    there = _names_in(folder)
+    existing = outputs.keys() & there
+    if existing and not (overwrite or skip_existing):
+        raise ValueError(
+            f"outputs that exist: {len(existing)}, first {_join(folder, min(existing))}; "
+            "pass --overwrite or --skip_existing"
+        )
+    pipeline = _pipeline(options)
+    skip = frozenset(outputs[name] for name in existing) if skip_existing else frozenset()
+    coded = pipeline | ReadFiles(pattern, skip) | transform
+    rename = transform.rename
+    coded.done | beam.MapTuple(lambda name, data: (rename(name), data)) | WriteFiles(folder)
+    failed = coded.failed | beam.MapTuple(lambda name, why: json.dumps({"input": name, "why": why}))
+    failed | beam.io.WriteToText(_join(folder, "failed"), ".jsonl", skip_if_empty=True)
+    FileSystems.delete([_join(folder, name) for name in there if _FAILURES.fullmatch(name)])
+    result = pipeline.run()
+    result.wait_until_finish()
+    return _counts(result.metrics(), transform.handler.get_metrics_namespace())
+
+
+class EncodeImages(beam.PTransform):
+    """Image files to payloads.
+
+    From a collection of (name, bytes of a PNG, JPEG, GIF or BMP file) to two collections:
+
+    - `done`: (name, payload);
+    - `failed`: (name, why).
+
+    Args:
+        quality: int, 1..100.
+        model: as for `cnn_compression.load`, of exported models; or the folder of a SavedModel
+            wherever TensorFlow reads files.
+        batch_size: int, files that the model is given at once.
+
+    Raises:
+        ValueError: for another quality, or a model that is not exported.
+    """
+
+    rename = staticmethod(payload_name)
+
+    def __init__(self, quality=50, model="default", batch_size=BATCH):
+        super().__init__()
+        if quality not in range(1, 101):
+            raise ValueError(f"quality must be an integer in 1..100. Received: {quality!r}")
+        self.handler = _SignatureHandler(model, "encode", batch_size, quality)
+
+    def expand(self, files):
+        return _through(files, self.handler)
+
+
+class DecodeImages(beam.PTransform):
+    """Payloads to PNG files: (name, payload) to `done`, (name, PNG), and `failed`, (name, why).
+
+    Args:
+        model, batch_size: as of `EncodeImages`.
+
+    Raises:
+        ValueError: for a model that is not exported.
+    """
+
+    rename = staticmethod(restored_name)
+
+    def __init__(self, model="default", batch_size=BATCH):
+        super().__init__()
+        self.handler = _SignatureHandler(model, "decode", batch_size)
+
+    def expand(self, payloads):
+        return _through(payloads, self.handler)
+
+
+class ReadFiles(beam.PTransform):
+    """The files of a pattern as (name below the pattern's fixed folder, bytes).
+
+    Hidden files are left out: those that a stopped run left half written, for one.
+
+    Args:
+        pattern: on any file system that Beam knows; `**` is any depth of folders.
+        skip: names to leave out, unread. They travel with the pipeline, some bytes each.
+    """
+
+    def __init__(self, pattern, skip=frozenset()):
+        super().__init__()
+        self._pattern, self._skip = _anchored(pattern), frozenset(skip)
+
+    def expand(self, pipeline):
+        root = folder_of(self._pattern)
+        files = pipeline | fileio.MatchFiles(self._pattern)
+        wanted = files | beam.Filter(_is_wanted, root, self._skip)
+        # One worker lists; all of them read.
+        return wanted | beam.Reshuffle() | fileio.ReadMatches() | beam.Map(_named, root)
+
+
+class WriteFiles(beam.PTransform):
+    """Writes (name, bytes) as files of a folder; a collection of the paths comes out.
+
+    Args:
+        folder: on any file system that Beam knows; folders in it are made.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self._folder = folder
+
+    def expand(self, files):
+        return files | beam.ParDo(_Write(self._folder))
+
+
+def _named(file, root):
+    return file.metadata.path.removeprefix(root), file.read()
+
+
+def _is_wanted(metadata, root, skip):
+    name = metadata.path.removeprefix(root)
+    return not _is_hidden(name) and name not in skip
+
+
+def _is_hidden(name):
+    return posixpath.basename(name).startswith(".")
+
+
+def _anchored(pattern):
+    """Beam lists the folder before the first wildcard, and there must be one."""
+    return pattern if folder_of(pattern) else f"./{pattern}"
+
+
+def _join(folder, name):
+    return FileSystems.join(folder, *name.split("/"))
+
+
+def _names(pattern):
+    """Of the files of a pattern, below its fixed folder."""
+    [match] = FileSystems.match([pattern])
+    names = [file.path.removeprefix(folder_of(pattern)) for file in match.metadata_list]
+    return [name for name in names if not _is_hidden(name)]
+
+
+def _names_in(folder):
+    """Of the files below a folder, which need not be there."""
+    try:
+        return set(_names(FileSystems.join(folder, "**")))
+    except BeamIOError:  # of file systems that cannot list what is not there
+        if FileSystems.exists(folder):
+            raise
+        return set()
+
+
+def _outputs(pattern, folder, rename):
+    """Names of outputs to names of their inputs; raises ValueError where they cannot be so."""
+    if os.path.isdir(pattern) and not pattern.endswith("/"):  # which Beam takes as /*
+        raise ValueError(f"expected a pattern of files, {pattern}/** perhaps. Received: a folder")
+    if any(c in folder for c in _WILDCARDS):  # which Beam has no quotes for
+        raise ValueError(f"expected a folder without any of {_WILDCARDS}. Received: {folder}")
+    names = _names(pattern)
+    if not names:
+        raise ValueError(f"no file matches {pattern}")
+    outputs = {}
+    for name in names:
+        if (other := outputs.setdefault(rename(name), name)) != name:
+            raise ValueError(f"{other} and {name} would both write {rename(name)}")
+    inputs = {_identity(folder_of(pattern) + name) for name in names}
+    for path in (_join(folder, name) for name in outputs):
+        if _identity(path) in inputs:
+            raise ValueError(f"the output would be an input: {path}")
+    return outputs
+
+
+def _identity(path):
+    return path if "://" in path else os.path.realpath(path)
+
+
+def _known_options(words):
+    """`PipelineOptions`, which would leave out what it does not know, and a typo unseen.
+
+    Raises:
+        ValueError: where neither Beam nor the runner knows a word.
+    """
+    options = PipelineOptions(words)
+    try:  # first, for a runner's module may have options of its own
+        name = options.view_as(StandardOptions).runner or StandardOptions.DEFAULT_RUNNER
+        create_runner(name)
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+
+    def check(parser):
+        parser.exit_on_error = False  # with a page of usage
+        try:
+            _, unknown = parser.parse_known_args(words)
+        except argparse.ArgumentError as error:
+            raise ValueError(str(error)) from error
+        if unknown:
+            raise ValueError(f"expected flags of batch or of Beam. Received: {unknown[0]}")
+
+    options.get_all_options(add_extra_args_fn=check)
+    return options
+
+
+def _pipeline(options):
+    try:
+        return beam.Pipeline(options=options)
+    except ValueError as error:  # of a line for each option that is amiss
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _counts(metrics, namespace):
+    counts = dict.fromkeys(_COUNTERS, 0)
+    for counter in metrics.query()["counters"]:
+        metric = counter.key.metric
+        if metric.namespace == namespace and metric.name in counts:
+            counts[metric.name] += counter.result
+    return counts
+
+
+def _through(files, handler):
+    return (
+        files
+        | RunInference(KeyedModelHandler(handler))
+        | beam.ParDo(_Split(handler.signature)).with_outputs("failed", main="done")
+    )
+
+
+class _SignatureHandler(ModelHandler):
+    """A signature of an exported model: bytes to (bytes, status)."""
+
+    def __init__(self, model, signature, batch_size, quality=None):
+        super().__init__()
+        self.model, self.signature, self.quality = os.fspath(model), signature, quality
+        self._batch_size = batch_size
+        self._folder()  # now rather than on a worker
+
+    def load_model(self):
+        # On the worker, where the package lies elsewhere.
+        return tf.saved_model.load(self._folder())
+
+    def _folder(self):
+        if "://" in self.model:
+            return self.model
+        file = find_model(self.model)
+        if not file.match(str(EXPORTED_FILE)):
+            raise ValueError(f"expected an exported model; see export --help. Received: {file}")
+        return str(file.parents[1])
+
+    def run_inference(self, batch, model, inference_args=None):
+        contents = tf.constant(list(batch), tf.string)
+        if self.signature == "encode":
+            settings = tf.fill([len(batch)], tf.constant(self.quality))
+            outputs = model.signatures["encode"](image_bytes=contents, quality=settings)
+            made = outputs["payload_bytes"]
+        else:
+            outputs = model.signatures["decode"](payload_bytes=contents)
+            made = outputs["image_bytes"]
+        return zip(made.numpy(), outputs["status"].numpy(), strict=True)
+
+    def get_num_bytes(self, batch):
+        return sum(map(len, batch))
+
+    def batch_elements_kwargs(self):
+        return {"min_batch_size": 1, "max_batch_size": self._batch_size}
+
+    def get_metrics_namespace(self):
+        return f"cnn_compression.{self.signature}"
+
+
+class _Split(beam.DoFn):
+    """(name, (bytes, status)) to what was done and what failed, counted."""
+
+    def __init__(self, signature):
+        self._counters = [
+            Metrics.counter(f"cnn_compression.{signature}", name) for name in _COUNTERS
+        ]
+
+    def process(self, element):
+        done, failed, bytes_out = self._counters
+        name, (made, status) = element
+        if status:
+            failed.inc()
+            yield beam.pvalue.TaggedOutput("failed", (name, status.decode()))
+            return
+        done.inc()
+        bytes_out.inc(len(made))
+        yield name, made
+
+
+class _Write(beam.DoFn):
+    def __init__(self, folder):
+        self._folder = folder
+
+    def process(self, element):
+        name, data = element
+        path = _join(self._folder, name)
+        parent, _ = FileSystems.split(path)
+        if not FileSystems.exists(parent):
+            try:
+                FileSystems.mkdirs(parent)
+            except OSError:  # another worker was faster
+                if not FileSystems.exists(parent):
+                    raise
+        temporary = FileSystems.join(parent, f".{secrets.token_hex(8)}.tmp")
+        try:
+            with FileSystems.create(temporary, "application/octet-stream") as file:
+                file.write(data)
+            FileSystems.rename([temporary], [path])
+        except BaseException:
+            with contextlib.suppress(OSError):
+                FileSystems.delete([temporary])
+            raise
+        yield path

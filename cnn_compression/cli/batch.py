@@ -1,0 +1,69 @@
+"""`cnn-compression batch`: many files on many machines, by Apache Beam."""
+
+import importlib
+
+from absl import flags
+
+from cnn_compression.cli import common
+
+HELP = """
+usage: cnn-compression batch --input=PATTERN --output=FOLDER [flags] [options of Beam]
+
+Encodes or restores all files of a pattern, as a pipeline of Apache Beam (extra `beam`). ** is any
+depth of folders; below FOLDER files lie as below the pattern's fixed part. What is not listed here
+goes to Beam: --runner=DirectRunner (the default) with --direct_num_workers=4
+--direct_running_mode=multi_processing uses this machine, and on others run
+  --runner=FlinkRunner --flink_master=HOST:8081 --environment_type=DOCKER --environment_config=IMAGE
+  --runner=SparkRunner --spark_master_url=spark://HOST:7077, and the same two
+  --runner=DataflowRunner --project=P --region=R --temp_location=gs://.. --sdk_container_image=IMAGE
+where IMAGE is Beam's with this package installed (see README.md). --environment_type=LOOPBACK
+leaves the work to this process. Files that fail are listed in FOLDER/failed-*.jsonl.
+"""
+
+# What is no flag of ours is Beam's.
+KNOWN_FLAGS_ONLY = True
+
+
+def add_flags(values: flags.FlagValues) -> None:
+    def text(name, help_text, default=None):
+        flags.DEFINE(common.PATH, name, default, help_text, flag_values=values)
+
+    text("input", "files, on any file system that Beam knows: 'photos/**.jpg', 'gs://photos/*'")
+    text("output", "folder to write to")
+    flags.DEFINE_boolean("decode", False, "restore payloads to PNG files", flag_values=values)
+    common.add_quality_flag(values)
+    common.add_model_flag(values)
+    flags.DEFINE_boolean("overwrite", False, "replace existing outputs", flag_values=values)
+    help_text = "leave existing outputs as they are: goes on with what was stopped"
+    flags.DEFINE_boolean("skip_existing", False, help_text, flag_values=values)
+    flags.DEFINE_integer("batch_size", 8, "files the model is given at once", 1, flag_values=values)
+
+
+def run(values: flags.FlagValues, arguments: list[str]) -> int:
+    missing = [f"--{name}" for name in ("input", "output") if not values[name].value]
+    if missing:
+        raise ValueError(f"expected {' and '.join(missing)}; see --help. Received: none")
+    if strays := [word for word in arguments if not word.startswith("-")]:
+        raise ValueError(f"expected flags only, each as --name=value. Received: {strays[0]}")
+    common.start_tensorflow()
+    try:
+        beam = importlib.import_module("cnn_compression.beam")
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"batch needs the extra `beam`, pip install 'cnn-compression[beam]': {error}"
+        ) from error
+    if values.decode:
+        transform = beam.DecodeImages(values.model, values.batch_size)
+    else:
+        transform = beam.EncodeImages(values.quality, values.model, values.batch_size)
+    counts = beam.convert_files(
+        *(values.input, values.output, transform),
+        overwrite=values.overwrite,
+        skip_existing=values.skip_existing,
+        options=arguments,
+    )
+    print(
+        f"{counts['done']} files done, {counts['failed']} failed, {counts['bytes_out']} bytes"
+        + (f"; see {values.output}/failed-*.jsonl" if counts["failed"] else "")
+    )
+    return 1 if counts["failed"] else 0

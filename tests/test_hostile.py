@@ -1,0 +1,403 @@
+"""What a stranger may send: bombs, lies and damage. `fuzz.py` is the long form of the last test."""
+
+import importlib.util
+import io
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from cnn_compression import container, container_ops, image_formats, image_sizes, images, jpeg
+from cnn_compression.codec import Codec
+from cnn_compression.container import PayloadError
+from cnn_compression.models.com_rec import ComRec
+
+HAS_IO = importlib.util.find_spec("tensorflow_io") is not None
+needs_io = pytest.mark.skipif(not HAS_IO, reason="tensorflow-io is not installed")
+needs_webp = pytest.mark.skipif(
+    not HAS_IO and not hasattr(tf.io, "decode_webp"), reason="neither of them has it"
+)
+OWN, WITH_TENSORFLOW_IO = ["PNG", "JPEG", "GIF", "BMP"], ["WEBP", "AVIF", "TIFF", "JPEG2000", "PPM"]
+FUZZ = Path(__file__).with_name("fuzz.py")
+SMALL = Image.new("RGB", (16, 16), "red")
+
+
+def png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_bomb(width, height):
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(bytes(100))
+    chunks = [(b"IHDR", header), (b"IDAT", data), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def saved(image, form, **settings):
+    file = io.BytesIO()
+    image.save(file, form, **settings)
+    return file.getvalue()
+
+
+def with_av1_header(avif, bits):
+    """An AVIF file of Pillow's with other bits in its AV1 sequence header, and padding behind."""
+    header = int(bits.ljust(96, "0"), 2).to_bytes(12, "big")
+    at = avif.index(b"\x12\0\x0a")
+    units = b"\x0a\x0c" + header + b"\x78"
+    return avif[:at] + units + avif[at + len(units) :]
+
+
+def with_tiff_sides(tiff, kind, side):
+    """A little-endian TIFF file with entries of another kind for its width and height."""
+    entry = struct.pack("<HII", kind, 1, side)
+    sides = re.compile(rb"([\x00\x01]\x01)[\x03\x04]\x00\x01\x00\x00\x00....", re.DOTALL)
+    assert len(sides.findall(tiff)) == 2
+    return sides.sub(lambda match: match[1] + entry, tiff)
+
+
+def box(kind, *contents):
+    contents = b"".join(contents)
+    return struct.pack(">I", 8 + len(contents)) + kind + contents
+
+
+def refusal(contents, **options):
+    """What `read_contents` says of a file that it refuses."""
+    with pytest.raises(images.ImageError) as caught:
+        images.read_contents(contents, **options)
+    return str(caught.value)
+
+
+def bombs():
+    """Format -> a small file that claims 60,000 x 60,000 pixels, or as many as it can."""
+    jpg, bmp = saved(SMALL, "JPEG"), saved(SMALL, "BMP")
+    frame = jpg.index(b"\xff\xc0") + 5
+    webp = saved(SMALL, "WEBP", lossless=True)
+    j2k = saved(SMALL, "JPEG2000")
+    siz = j2k.index(b"\xff\x4f\xff\x51") + 8
+    sides = struct.pack(">II", 60_000, 60_000)
+    return {
+        "PNG": png_bomb(60_000, 60_000),
+        "JPEG": jpg[:frame] + struct.pack(">HH", 60_000, 60_000) + jpg[frame + 4 :],
+        "GIF": b"GIF89a" + struct.pack("<HH", 60_000, 60_000) + bytes(40),
+        "BMP": bmp[:18] + struct.pack("<II", 60_000, 60_000) + bmp[26:],
+        "WebP": webp[:21] + struct.pack("<I", 16_382 | 16_382 << 14) + webp[25:],
+        "AVIF": with_av1_header(
+            saved(SMALL, "AVIF"), "0001100000" + "1111" * 2 + f"{59_999:016b}" * 2
+        ),
+        "TIFF": with_tiff_sides(saved(SMALL, "TIFF"), 4, 60_000),
+        "JPEG 2000": j2k[:siz] + sides + j2k[siz + 8 :],
+        "PNM": b"P6 60000 60000 255 " + bytes(40),
+    }
+
+
+@pytest.mark.parametrize("form", bombs())
+def test_a_size_is_checked_before_anything_is_decoded(form):
+    if images._tensorflow_io() is None and form not in OWN:
+        pytest.skip("needs tensorflow-io")
+    contents = bombs()[form]
+    assert len(contents) < 2000
+    with pytest.raises(images.ImageError, match=r"^(60000|16383) x \1 pixels: at most 250000000"):
+        images.read_contents(contents)
+
+
+@pytest.mark.parametrize(
+    "form", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "AVIF", "TIFF", "JPEG2000", "PPM"]
+)
+def test_the_limit_is_the_last_size_that_is_taken(form):
+    if images._tensorflow_io() is None and form in WITH_TENSORFLOW_IO:
+        pytest.skip("needs tensorflow-io")
+    contents = saved(Image.new("RGB", (40, 30), "red"), form)
+    assert images.read_contents(contents, max_pixels=1200)[0].shape[:2] == (30, 40)
+    with pytest.raises(images.ImageError, match="^40 x 30 pixels: at most 1199 are taken$"):
+        images.read_contents(contents, max_pixels=1199)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-(2**63), -(2**63)), (-1, -1)])
+def test_a_picture_has_sides(size):
+    assert images._size_status(tf.constant(size, tf.int64), 1000, "damaged") == b"damaged"
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 6, 8, 9, 13, 16])
+@needs_io
+def test_the_size_of_a_tiff_is_short_or_long(kind):
+    """Read as SHORT, these sides are 16 pixels; libtiff takes most kinds of integers for them."""
+    tiff = with_tiff_sides(saved(SMALL, "TIFF"), kind, 2**16 + 16)
+    assert refusal(tiff) == "truncated or damaged TIFF"
+
+
+def tiled_tiff(tile_height, tile_width, samples=3, data=b""):
+    """The TIFF file of a picture of 40 x 30 pixels with one tile."""
+    entries = [(256, 40), (257, 30), (258, 8), (259, 1), (262, 2), (277, samples)]
+    entries += [(322, tile_width), (323, tile_height), (324, 8 + 2 + 120 + 4), (325, len(data))]
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+    return b"II*\0" + struct.pack("<IH", 8, 10) + directory + bytes(4) + data
+
+
+@needs_io
+def test_libtiff_makes_no_room_for_what_is_not_in_the_picture():
+    image, _ = images.read_contents(tiled_tiff(64, 48, data=bytes(range(48)) * 3 * 64))
+    assert image.shape == (30, 40, 3) and image[7, :, 0].tolist() == [
+        3 * column % 48 for column in range(40)
+    ]
+    assert refusal(tiled_tiff(60_000, 60_000)).startswith("60000 x 60000 pixels: at most 250000000")
+    assert refusal(tiled_tiff(64, 48), max_pixels=1200).startswith("48 x 64 pixels: at most 1200")
+    many = tiled_tiff(64, 48, 6, bytes(48 * 64 * 6))
+    assert refusal(many) == "TIFF of more than 5 samples a pixel is not supported"
+
+
+@needs_webp
+def test_a_webp_without_its_names_is_refused():
+    """libwebp decodes a frame that follows without a header of its own, of whatever size."""
+    webp = saved(Image.new("RGB", (90, 70)), "WEBP", lossless=True)
+    headless = webp[:12] + webp[20:]
+    for contents in (headless, b"RIFX" + webp[4:], webp[:12] + b"VP8Y" + webp[16:]):
+        assert refusal(contents, max_pixels=500) == "truncated or damaged WebP"
+
+
+@needs_webp
+def test_a_webp_canvas_is_its_frames_size():
+    webp = saved(Image.new("RGBA", (90, 70), (9, 9, 9, 99)), "WEBP")
+    assert webp[12:16] == b"VP8X"
+    small = webp[:24] + bytes([15, 0, 0, 15, 0, 0]) + webp[30:]
+    assert refusal(small, flatten=(0, 0, 0)) == "truncated, damaged or unsupported WebP"
+
+
+def jp2_with(codestream_box):
+    """The JP2 file of a picture of 90 x 70 pixels, with another box around its codestream."""
+    jp2 = saved(Image.new("RGB", (90, 70), "teal"), "JPEG2000")
+    at = jp2.index(b"jp2c") - 4
+    return jp2[:at] + codestream_box(jp2[at + 8 :])
+
+
+@needs_io
+def test_jpeg_2000_is_measured_where_its_codestream_is():
+    decoy = b"\xff\x4f\xff\x51" + struct.pack(">HHIIII", 47, 0, 4, 4, 0, 0)
+    for before in (box(b"uuid", bytes(16), decoy), box(b"free"), box(b"xml ", decoy, decoy), b""):
+        boxes = {
+            "usual": lambda data, before=before: before + box(b"jp2c", data),
+            "long": lambda data, before=before: (
+                before + struct.pack(">I4sQ", 1, b"jp2c", 16 + len(data)) + data
+            ),
+            "open": lambda data, before=before: before + struct.pack(">I4s", 0, b"jp2c") + data,
+        }
+        for kind, codestream_box in boxes.items():
+            contents = jp2_with(codestream_box)
+            assert refusal(contents, max_pixels=99).startswith("90 x 70 pixels"), kind
+            image, _ = images.read_contents(contents)
+            assert image.shape == (70, 90, 3) and image[0, 0].tolist() == [0, 128, 128]
+
+
+@pytest.mark.parametrize(
+    "codestream_box",
+    [
+        lambda data: b"",
+        lambda data: box(b"jp2d", data),
+        lambda data: box(b"jp2c", b"\xff\x4f\xff\x52", data),
+        lambda data: struct.pack(">I4s", 2, b"free") + box(b"jp2c", data),
+        lambda data: struct.pack(">I4s", 2**31, b"free") + box(b"jp2c", data),
+        lambda data: struct.pack(">I4sQ", 1, b"jp2c", 2**64 - 1) + data,
+    ],
+)
+@needs_io
+def test_jpeg_2000_without_a_codestream_in_its_place_is_refused(codestream_box):
+    assert refusal(jp2_with(codestream_box)).startswith("truncated or damaged")
+
+
+def avif_with(*patches):
+    """An AVIF file of a picture of 90 x 70 pixels, with the bytes `old` replaced by `new`."""
+    avif = saved(Image.new("RGB", (90, 70), "teal"), "AVIF")
+    for old, new in patches:
+        assert avif.count(old) == 1
+        avif = avif.replace(old, new)
+    return avif
+
+
+@needs_io
+def test_avif_is_measured_by_what_is_decoded():
+    """tensorflow-io's decoder does not look at `ispe`."""
+    told = b"ispe" + struct.pack(">III", 0, 90, 70)
+    for lie in (b"ispe" + struct.pack(">III", 0, 4, 4), b"ispf" + told[4:]):
+        contents = avif_with((told, lie))
+        assert refusal(contents, max_pixels=99).startswith("90 x 70 pixels")
+        assert images.read_contents(contents)[0].shape == (70, 90, 3)
+
+
+@pytest.mark.parametrize("level", ["00000", "00111", "010000", "111111"])  # and from 8 on, a tier
+@needs_io
+def test_without_the_header_of_still_pictures_a_side_is_what_its_bits_allow(level):
+    def contents(flags):
+        sides = "0110" + "0110" + f"{89:07b}{69:07b}"
+        return with_av1_header(avif_with(), "000" + flags + "0" * 12 + level + sides)
+
+    assert refusal(contents("0" * 9), max_pixels=99).startswith("128 x 128 pixels")
+    for flags in ("001000000", "000100000", "000000001"):  # times, a delay, two operating points
+        assert refusal(contents(flags)) == "truncated, damaged or unsupported AVIF"
+
+
+def avif_with_a_smaller_header():
+    """An AVIF of 90 x 70 pixels in which one of 16 x 16 is begun first."""
+    avif, small = avif_with(), saved(SMALL, "AVIF")
+    at = small.index(b"\x12\0\x0a") + 2
+    header = small[at : at + 2 + small[at + 1]]
+    start = avif.index(b"\x12\0\x0a")
+    data = b"\x12\0" + header + avif[start + 2 :]
+    place = struct.pack(">II", start, len(avif) - start)
+    meta = avif[: start - 8].replace(place, struct.pack(">II", start, len(data)))
+    assert meta != avif[: start - 8]
+    return meta + box(b"mdat", data)
+
+
+@pytest.mark.parametrize(
+    "avif",
+    [
+        lambda: avif_with((b"pitm\0\0\0\0\0\1", b"pitm\0\0\0\0\0\0")),
+        lambda: avif_with((b"pitm\0\0\0\0\0\1", b"pitm\0\0\0\0\0\2")),
+        lambda: avif_with((b"iloc\0\0\0\0\x44", b"iloc\0\0\0\0\x48")),
+        lambda: avif_with((b"iloc\0\0\0\0\x44", b"iloc\2\0\0\0\x44")),
+        lambda: avif_with((b"\0\1\0\1\0\0\0\1\0\0\1", b"\0\1\0\1\0\0\0\2\0\0\1")),
+        lambda: avif_with() + box(b"moov"),
+        lambda: avif_with() + avif_with()[avif_with().index(b"meta") - 4 :],
+        lambda: avif_with((b"\x12\0\x0a", b"\x12\0\x2a")),  # no sequence header
+        avif_with_a_smaller_header,
+    ],
+)
+def test_an_avif_that_may_be_measured_elsewhere_than_it_is_decoded_has_no_size(avif):
+    measure = tf.function(image_sizes.avif)
+    assert measure(avif_with()).numpy().tolist() == [70, 90]
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        measure(avif())
+
+
+def test_of_more_parts_than_are_walked_through_an_error_comes():
+    png, jpg, gif = (saved(SMALL, form) for form in ("PNG", "JPEG", "GIF"))
+    frame = gif.index(b",")
+    chains = {
+        "PNG": lambda count: png[:33] + count * png_chunk(b"tEXt", b"a") + png[33:],
+        "JPEG": lambda count: jpg[:2] + count * b"\xff\xfe\0\2" + jpg[2:],
+        "GIF": lambda count: gif[:frame] + count * b"!\xfe\1a\0" + gif[frame:],
+        "GIF, in one": lambda count: gif[:frame] + b"!\xfe" + 16 * count * b"\1a" + b"\0"
+        + gif[frame:],
+    }  # fmt: skip
+    for form, chain in chains.items():
+        image, _ = images.read_contents(chain(4000))
+        assert image.shape == (16, 16, 3), form
+        most = 65536 if form == "GIF, in one" else 4096
+        assert refusal(chain(4200)) == f"more than {most} parts to walk through"
+
+
+def test_a_jpeg_of_more_samples_than_can_be_decoded_is_said_to_be():
+    assert image_formats._MOST_JPEG_SAMPLES == jpeg.MAX_SAMPLES
+    jpg = saved(SMALL, "JPEG")
+    at = jpg.index(b"\xff\xc0") + 5
+    contents = jpg[:at] + struct.pack(">HH", 12_000, 20_000) + jpg[at + 4 :]
+    assert refusal(contents) == "20000 x 12000 x 3 JPEG: at most 536870911 samples can be decoded"
+
+
+def test_of_ten_thousand_frames_the_first_is_decoded():
+    pictures = [Image.new("P", (64, 64), number % 250) for number in range(10_000)]
+    contents = saved(pictures[0], "GIF", save_all=True, append_images=pictures[1:], optimize=False)
+    image, _ = images.read_contents(contents, max_pixels=64 * 64)
+    assert image.shape == (64, 64, 3)
+
+
+def payload_of(height, width, jpeg_image, scale=2, fingerprint="0" * 16):
+    """A payload in order but for what its header claims."""
+    file = jpeg.encode(jpeg_image, 50)
+    return container_ops.pack(file, fingerprint, height, width, 3, scale, 50).numpy()
+
+
+@pytest.mark.parametrize("size", [(60_000, 60_000), (33, 32), (30, 32), (2**31, 2**31), (0, 32)])
+def test_a_payload_whose_jpeg_is_of_another_size_is_refused(size):
+    codec = Codec(ComRec.from_preset("fast", 3, 2))
+    small = np.zeros((16, 16, 3), np.uint8)
+    codec.decode(payload_of(32, 32, small, fingerprint=codec.fingerprint))
+    with pytest.raises(PayloadError):
+        codec.decode(payload_of(*size, small, fingerprint=codec.fingerprint))
+
+
+def test_a_payload_of_too_many_pixels_is_refused_before_it_is_restored():
+    codec = Codec(ComRec.from_preset("fast", 3, 4))
+    payload = payload_of(400, 400, np.zeros((100, 100, 3), np.uint8), 4, codec.fingerprint)
+    assert codec.decode(payload, max_pixels=160_000).shape == (400, 400, 3)
+    with pytest.raises(PayloadError, match="400 x 400 pixels: at most 159999 are taken"):
+        codec.decode(payload, max_pixels=159_999)
+    graph = tf.function(lambda payload: codec.decode(payload, 159_999))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 159999 are taken"):
+        graph(tf.constant(payload))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@given(
+    height=st.integers(1, 70), width=st.integers(1, 70), channels=st.sampled_from([1, 3]),
+    quality=st.integers(1, 100), kind=st.sampled_from(["flat", "noise", "ramp"]),
+    seed=st.integers(0, 9),
+)  # fmt: skip
+def test_any_image_comes_back_in_its_shape(codec, height, width, channels, quality, kind, seed):
+    random = np.random.default_rng(seed)
+    shape = (height, width, channels)
+    image = {
+        "flat": np.full(shape, random.integers(256)),
+        "noise": random.integers(0, 256, shape),
+        "ramp": (np.add.outer(np.arange(height), np.arange(width))[..., None] + np.zeros(channels)),
+    }[kind].astype(np.uint8)
+    payload = codec.encode(image, quality)
+    header = container.read_header(payload)
+    assert (header.height, header.width, header.channels) == shape
+    Image.open(io.BytesIO(payload)).load()  # any viewer opens it
+    restored = codec.decode(payload)
+    assert restored.shape == shape and restored.dtype == np.uint8
+    if kind == "flat" and quality >= 50:
+        assert np.abs(restored.astype(int) - image).mean() < 6
+
+
+@pytest.mark.slow
+def test_damaged_files_neither_stop_nor_fool_the_reader():
+    run = subprocess.run(
+        [sys.executable, FUZZ, "--count=4000", "--seed=2"], capture_output=True, text=True
+    )
+    assert (run.returncode, run.stdout.splitlines()[-1]) == (0, "4000 inputs, 0 wrong"), run.stdout
+
+
+def test_the_fuzzer_notices(tmp_path):
+    """That a reader ends its process, runs out of memory, or takes what it should not."""
+    program = FUZZ.read_text()
+    for old, new in [
+        (
+            "image, _ = images.read_contents(data, (255, 255, 255), MAX_PIXELS)\n"
+            "                fine",
+            "if number == 0:\n"
+            "                    os._exit(3)\n"
+            "                raise images.ImageError('too large for the memory of this machine')\n"
+            "                fine",
+        ),
+        ("not verify(data).numpy():\n                outcome", "True:\n                outcome"),
+    ]:
+        assert program.count(old) == 1
+        program = program.replace(old, new)
+    path = tmp_path / "fuzz.py"
+    path.write_text(program)
+    (tmp_path / "golden").symlink_to(FUZZ.with_name("golden"))
+    settings = ["--seed=5", "--only=bmp,payload", "--megabytes=6000", "--seconds=20"]
+    run = subprocess.run(
+        [sys.executable, path, *settings, "--count=3"], capture_output=True, text=True
+    )
+    report = run.stdout.splitlines()
+    assert run.returncode == 1 and "3 inputs, 3 wrong" in report
+    assert report[-9::3] == ["bmp", "bmp-palette", "payload-colour"]
+    assert report[-8::3] == [
+        "ended, status 3",
+        "WRONG: too large for the memory of this machine",
+        "WRONG: accepted",
+    ]
+    command = f"  python {path} {' '.join(settings)}"
+    assert report[-7::3] == [f"{command} --first={number} --count=1" for number in range(3)]
