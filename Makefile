@@ -1,6 +1,7 @@
 # make demo       compress and restore a real photograph, into out/
-# make test       ruff and the whole suite
-# make test-313   the whole suite on Python 3.13, which has no tensorflow-io
+# make test       ruff and the suite without what is slow, a quarter of an hour on two cores
+# make test-slow  the rest: commands that are killed, fuzzing, effort
+# make test-313   as test, on Python 3.13, which has no tensorflow-io
 # make model DATA="folders of photographs"
 #                 trains the default model anew into runs/default, in five hours on two cores;
 #                 goes on where it was stopped
@@ -35,19 +36,22 @@ define make_venv
 	@touch $@
 endef
 
-.PHONY: demo test lint model test-313 have-313 clean
+.PHONY: demo test test-slow test-313 lint model have-313 clean
 
 demo: .venv/installed
 	.venv/bin/cnn-compression demo --output=out
 
 test: lint
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -m "not slow"
+
+test-slow: .venv/installed
+	.venv/bin/python -m pytest -m slow
 
 lint: .venv/installed
 	.venv/bin/ruff check .
 
 test-313: .venv313/installed
-	.venv313/bin/python -m pytest
+	.venv313/bin/python -m pytest -m "not slow"
 
 TRAIN := .venv/bin/cnn-compression train --rec=inner_filters=80,inner_blocks=5 --batch_size=8 \
   --warmup_steps=200 --optimizer=muon --learning_rate=1e-3 --loss_power=0.8 --precision=bfloat16

@@ -32,6 +32,7 @@ from cnn_compression.optimizers import ConvMuon
 _log = logging.getLogger(__name__)
 
 
+CHECKPOINTS = "checkpoints"  # in the folder of a run
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": ConvMuon}
 
 
@@ -305,16 +306,18 @@ def train(config: TrainConfig, strategy=None, stop_at=None):
     output = Path(config.output)
     _check_same_config(config, output / "config.json")
     trainer = Trainer(config, strategy)
+    # Workers that were killed may have saved different steps: all go on from the chief's.
+    latest = tf.train.latest_checkpoint(str(output / CHECKPOINTS))
     if not trainer.is_chief:
         # Every worker must save when the chief does, but only the chief's files are kept in view.
         output /= f"worker{trainer.strategy.cluster_resolver.task_id}"
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / "config.json", json.dumps(asdict(config), indent=2).encode())
-    manager = tf.train.CheckpointManager(
-        trainer.checkpoint(), str(output / "checkpoints"), max_to_keep=2
-    )
-    if manager.restore_or_initialize():
-        _log.info("resumed %s at step %d", manager.latest_checkpoint, int(trainer.step.numpy()))
+    checkpoint = trainer.checkpoint()
+    manager = tf.train.CheckpointManager(checkpoint, str(output / CHECKPOINTS), max_to_keep=2)
+    if latest:
+        checkpoint.restore(latest)
+        _log.info("resumed %s at step %d", latest, int(trainer.step.numpy()))
     else:
         _log.info("started from %s", config.init or f"random weights, seed {config.seed}")
     try:

@@ -38,6 +38,7 @@ def test_settings_tell_models_apart_that_share_a_decoder():
     assert before.settings != after.settings
 
 
+@pytest.mark.slow
 def test_each_effort_is_a_codec_of_its_own(codec, photos):
     plain, tuned = registry.open_codecs([], [codec], [60], efforts=[0, 1])[0]
     assert (plain.name, tuned.name) == (codec.name, f"{codec.name}, effort 1")

@@ -29,6 +29,14 @@ def model_file(codec, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def small_file(tmp_path_factory):
+    """Of few weights and a single scale."""
+    path = tmp_path_factory.mktemp("small") / "model.keras"
+    ComRec(FastComCNN(3, 2, 8, 1), FastRecCNN(3, 2, 8, 0, 1)).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
 def exported(model_file, tmp_path_factory):
     return export(model_file, "mine", tmp_path_factory.mktemp("saved_models"))
 
@@ -155,22 +163,22 @@ def test_the_folder_loads_as_a_codec(codec, exported):
     assert codec_module.load(str(exported.parent)).name == "mine"
 
 
-def test_versions_count_up(model_file, tmp_path):
-    first = export(model_file, "mine", tmp_path)
+def test_versions_count_up(small_file, tmp_path):
+    first = export(small_file, "mine", tmp_path)
     assert first == tmp_path / "mine" / "1"
-    assert export(model_file, "mine", tmp_path) == tmp_path / "mine" / "2"
+    assert export(small_file, "mine", tmp_path) == tmp_path / "mine" / "2"
     with pytest.raises(ValueError, match=r"not of \[.*\]. Received: 2"):
-        export(model_file, "mine", tmp_path, version=2)
-    assert load_model(first).count_params() == load_model(model_file).count_params()
+        export(small_file, "mine", tmp_path, version=2)
+    assert load_model(first).count_params() == load_model(small_file).count_params()
 
 
-def test_a_failed_export_leaves_nothing(model_file, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_nothing(small_file, tmp_path, monkeypatch):
     def fail(codec, max_pixels):
         raise OSError("disk full")
 
     monkeypatch.setattr(export_module, "signatures", fail)
     with pytest.raises(OSError, match="disk full"):
-        export(model_file, "mine", tmp_path)
+        export(small_file, "mine", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,16 +188,16 @@ def test_no_model_is_an_error_before_anything_is_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_export_left_is_no_part_of_the_next(model_file, tmp_path):
+def test_what_a_killed_export_left_is_no_part_of_the_next(small_file, tmp_path):
     left = tmp_path / "mine" / ".1.tmp" / "left"
     left.mkdir(parents=True)
-    folder = export(model_file, "mine", tmp_path)
+    folder = export(small_file, "mine", tmp_path)
     assert not (folder / "left").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
 
 
 @pytest.mark.parametrize("name", ["../mine", "a/b", ".hidden"])
-def test_a_name_is_no_path(model_file, tmp_path, name):
+def test_a_name_is_no_path(small_file, tmp_path, name):
     with pytest.raises(ValueError, match="name must be letters"):
-        export(model_file, name, tmp_path / "models")
+        export(small_file, name, tmp_path / "models")
     assert not (tmp_path / "models").exists()

@@ -50,6 +50,7 @@ def paid(codec, image, payload):
     return error + slope * metrics.bpp(len(payload), *image.shape[:2])
 
 
+@pytest.mark.slow
 def test_effort_buys_bytes_or_quality(codec, photos):
     """At each scale a lower cost on some picture, on none a higher one, and the same header."""
     costs = collections.defaultdict(list)
@@ -65,6 +66,7 @@ def test_effort_buys_bytes_or_quality(codec, photos):
         assert (refined <= plain).all() and (refined < plain).any(), scale
 
 
+@pytest.mark.slow
 def test_effort_in_a_graph_and_to_a_target(codec, photos):
     image = photos["coffee"][:64, :96]
     payload = codec.encode(image, 40, 1)

@@ -14,9 +14,6 @@ import tensorflow as tf
 from serving_calls import Refused, grpc_predict, http
 
 from cnn_compression import serving_assets
-from cnn_compression.export import export
-from cnn_compression.models.com_rec import ComRec
-from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.serving import answers
 from cnn_compression.serving.local_server import LocalServer, Settings
 from cnn_compression.serving.rest import Rest
@@ -144,15 +141,18 @@ def test_pages_of_other_sites_may_call_where_that_is_said():
         assert ("Access-Control-Allow-Origin" in headers) == cors
 
 
-def tiny_export(folder, version):
-    model = folder / "model.keras"
-    ComRec(FastComCNN(3, 2, 8, 1), FastRecCNN(3, 2, 8, 0, 1)).save(model)
-    return export(model, "default", folder, version=version).parent
-
-
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
-    return tiny_export(tmp_path_factory.mktemp("models"), 1)
+    """Version 1 of a model that gives payloads back: what is tested is around it."""
+    folder = tmp_path_factory.mktemp("models") / "default"
+
+    def decode(payload_bytes):
+        return {"image_bytes": payload_bytes, "status": tf.zeros_like(payload_bytes)}
+
+    signature = tf.function(decode, [tf.TensorSpec((None,), tf.string)])
+    signatures = {"serving_default": signature, "decode": signature}
+    tf.saved_model.save(tf.Module(), str(folder / "1"), signatures)
+    return folder
 
 
 def settings(versions, **more):
@@ -235,7 +235,9 @@ def test_a_version_whose_warm_up_fails_is_not_served(versions, tmp_path):
     base = tmp_path / "models"
     shutil.copytree(versions, base)
     log = serving_assets._prediction_log("default", "decode", {"nothing": [1]})
-    with tf.io.TFRecordWriter(str(base / "1" / serving_assets.WARMUP_FILE)) as writer:
+    file = base / "1" / serving_assets.WARMUP_FILE
+    file.parent.mkdir()
+    with tf.io.TFRecordWriter(str(file)) as writer:
         writer.write(log)
     with pytest.raises(ValueError, match="version 1: expected inputs"):
         Servables("default", base)
