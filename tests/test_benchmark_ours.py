@@ -47,12 +47,18 @@ def test_each_effort_is_a_codec_of_its_own(codec, photos):
     assert tuned.encode(image, 60) == codec.encode(image, 60, 1) != plain.encode(image, 60)
 
 
+@pytest.fixture(scope="module")
+def alone(codec):
+    return ours.RecAlone(codec)
+
+
 @pytest.mark.parametrize("crop", [(slice(None), slice(None)), (slice(101), slice(77))])
 @pytest.mark.parametrize("photo", ["chelsea", "camera"])
 @pytest.mark.parametrize("quality", [5, 40, 80])
-def test_rec_alone_takes_the_plain_mean_and_the_models_decoder(codec, photos, crop, photo, quality):
+def test_rec_alone_takes_the_plain_mean_and_the_models_decoder(
+    codec, alone, photos, crop, photo, quality
+):
     image = photos[photo][crop]
-    alone = ours.RecAlone(codec)
     payload = alone.encode(image, quality)
     header = container.read_header(payload)
     theirs = container.read_header(codec.encode(image, quality))
