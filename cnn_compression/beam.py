@@ -21,7 +21,6 @@ import argparse
 import contextlib
 import json
 import os
-import posixpath
 import re
 import secrets
 
@@ -35,7 +34,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
-from cnn_compression.files import payload_name, restored_name
+from cnn_compression.files import is_payload_name, payload_name, restored_name
 from cnn_compression.model_files import EXPORTED_FILE, find_model
 
 _COUNTERS = ("done", "failed", "bytes_out")
@@ -74,7 +73,7 @@ def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=
     options = _known_options(list(options))
     FileSystems.set_options(options)  # how to reach a bucket, say
     pattern, folder = _anchored(pattern), folder.rstrip("/") or "/"
-    outputs = _outputs(pattern, folder, transform.rename)
+    outputs = _outputs(pattern, folder, transform)
     there = _names_in(folder)
     existing = outputs.keys() & there
     if existing and not (overwrite or skip_existing):
@@ -84,7 +83,7 @@ def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=
         )
     pipeline = _pipeline(options)
     skip = frozenset(outputs[name] for name in existing) if skip_existing else frozenset()
-    coded = pipeline | ReadFiles(pattern, skip) | transform
+    coded = pipeline | ReadFiles(pattern, skip, transform.keep) | transform
     rename = transform.rename
     coded.done | beam.MapTuple(lambda name, data: (rename(name), data)) | WriteFiles(folder)
     failed = coded.failed | beam.MapTuple(lambda name, why: json.dumps({"input": name, "why": why}))
@@ -93,6 +92,14 @@ def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=
     result = pipeline.run()
     result.wait_until_finish()
     return _counts(result.metrics(), transform.handler.get_metrics_namespace())
+
+
+def _any(name):
+    return True
+
+
+def _is_no_payload(name):
+    return not is_payload_name(name)
 
 
 class EncodeImages(beam.PTransform):
@@ -113,7 +120,7 @@ class EncodeImages(beam.PTransform):
         ValueError: for another quality, or a model that is not exported.
     """
 
-    rename = staticmethod(payload_name)
+    rename, keep = staticmethod(payload_name), staticmethod(_is_no_payload)
 
     def __init__(self, quality=50, model="default", batch_size=BATCH):
         super().__init__()
@@ -135,7 +142,7 @@ class DecodeImages(beam.PTransform):
         ValueError: for a model that is not exported.
     """
 
-    rename = staticmethod(restored_name)
+    rename, keep = staticmethod(restored_name), staticmethod(_any)
 
     def __init__(self, model="default", batch_size=BATCH):
         super().__init__()
@@ -148,21 +155,22 @@ class DecodeImages(beam.PTransform):
 class ReadFiles(beam.PTransform):
     """The files of a pattern as (name below the pattern's fixed folder, bytes).
 
-    Hidden files are left out: those that a stopped run left half written, for one.
+    What is hidden is left out: what a stopped run left half written, for one.
 
     Args:
         pattern: on any file system that Beam knows; `**` is any depth of folders.
         skip: names to leave out, unread. They travel with the pipeline, some bytes each.
+        keep: function of a name: whether the file is meant.
     """
 
-    def __init__(self, pattern, skip=frozenset()):
+    def __init__(self, pattern, skip=frozenset(), keep=_any):
         super().__init__()
-        self._pattern, self._skip = _anchored(pattern), frozenset(skip)
+        self._pattern, self._skip, self._keep = _anchored(pattern), frozenset(skip), keep
 
     def expand(self, pipeline):
         root = folder_of(self._pattern)
         files = pipeline | fileio.MatchFiles(self._pattern)
-        wanted = files | beam.Filter(_is_wanted, root, self._skip)
+        wanted = files | beam.Filter(_is_wanted, root, self._skip, self._keep)
         # One worker lists; all of them read.
         return wanted | beam.Reshuffle() | fileio.ReadMatches() | beam.Map(_named, root)
 
@@ -171,7 +179,8 @@ class WriteFiles(beam.PTransform):
     """Writes (name, bytes) as files of a folder; a collection of the paths comes out.
 
     Args:
-        folder: on any file system that Beam knows; folders in it are made.
+        folder: on a file system of Beam's whose renaming replaces what is there, as that of this
+            machine, `gs://` and `s3://` do; folders in it are made.
     """
 
     def __init__(self, folder):
@@ -186,13 +195,13 @@ def _named(file, root):
     return file.metadata.path.removeprefix(root), file.read()
 
 
-def _is_wanted(metadata, root, skip):
+def _is_wanted(metadata, root, skip, keep):
     name = metadata.path.removeprefix(root)
-    return not _is_hidden(name) and name not in skip
+    return not _is_hidden(name) and name not in skip and keep(name)
 
 
 def _is_hidden(name):
-    return posixpath.basename(name).startswith(".")
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _anchored(pattern):
@@ -221,13 +230,14 @@ def _names_in(folder):
         return set()
 
 
-def _outputs(pattern, folder, rename):
+def _outputs(pattern, folder, transform):
     """Names of outputs to names of their inputs; raises ValueError where they cannot be so."""
+    rename = transform.rename
     if os.path.isdir(pattern) and not pattern.endswith("/"):  # which Beam takes as /*
         raise ValueError(f"expected a pattern of files, {pattern}/** perhaps. Received: a folder")
     if any(c in folder for c in _WILDCARDS):  # which Beam has no quotes for
         raise ValueError(f"expected a folder without any of {_WILDCARDS}. Received: {folder}")
-    names = _names(pattern)
+    names = [name for name in _names(pattern) if transform.keep(name)]
     if not names:
         raise ValueError(f"no file matches {pattern}")
     outputs = {}

@@ -189,8 +189,8 @@ def _compact_shape(payload):
 
 
 def _jpeg_shape(data):
-    """Height, width and channels that a JPEG says it has; zeros where the bytes are none."""
-    return attempt(tf.io.extract_jpeg_shape, data, tf.zeros([3], tf.int32))[0]
+    """Height, width and channels that a JPEG says it has; -1 where the bytes are none."""
+    return attempt(tf.io.extract_jpeg_shape, data, tf.fill([3], -1))[0]
 
 
 def _hex(data):

@@ -20,7 +20,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from cnn_compression import images
-from cnn_compression.container import MAX_PIXELS
+from cnn_compression.container import MAX_PIXELS, is_payload
 from cnn_compression.files import find_files, is_image_name
 from cnn_compression.metrics import luma
 
@@ -233,8 +233,8 @@ def to_payload_records(
         int: how many examples were written.
 
     Raises:
-        ValueError: a record is no example, or has no image or one that cannot be read; names file
-            and record. Nothing is written then.
+        ValueError: a record is no example, or has no image, a payload, or an image that cannot be
+            read or is too large to code; names file and record. Nothing is written then.
         tf.errors.OpError: a file cannot be read or written, or is no TFRecord file.
     """
     output = Path(output)
@@ -248,7 +248,7 @@ def to_payload_records(
                         example = tf.train.Example.FromString(record.numpy())
                         image = _image_of(example, flatten, max_pixels)
                         _set_payload(example, codec.encode(image, quality, effort))
-                    except (ValueError, DecodeError) as error:
+                    except (ValueError, DecodeError, tf.errors.InvalidArgumentError) as error:
                         raise ValueError(f"{path}, example {number}: {error}") from error
                     writer.write(example.SerializeToString())
                     count += 1
@@ -263,7 +263,10 @@ def _image_of(example, flatten, max_pixels):
     features = example.features.feature
     if ENCODED not in features or len(features[ENCODED].bytes_list.value) != 1:
         raise ValueError(f"expected one image under {ENCODED}. Received: {sorted(features)}")
-    return images.read_contents(features[ENCODED].bytes_list.value[0], flatten, max_pixels)[0]
+    [contents] = features[ENCODED].bytes_list.value
+    if is_payload(contents):  # its preview would take the picture's place
+        raise ValueError(f"{ENCODED} is a payload already: expected the image that it was of")
+    return images.read_contents(contents, flatten, max_pixels)[0]
 
 
 def _set_payload(example, payload):

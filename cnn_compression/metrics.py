@@ -35,8 +35,12 @@ def mse(a, b):
 
     Raises:
         ValueError: they are not uint8, or their shapes are known and differ.
+        tf.errors.InvalidArgumentError: their shapes differ, which shows only in the graph.
     """
     a, b = _pair(a, b)
+    same = tf.debugging.assert_equal(tf.shape(a), tf.shape(b), "expected images of the same shape")
+    with tf.control_dependencies([same]):
+        a, b = tf.identity(a), tf.identity(b)
 
     def strip(number):
         rows = slice(number * _ROWS, (number + 1) * _ROWS)

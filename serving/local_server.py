@@ -175,7 +175,7 @@ class LocalServer:
             sockets=[socket.create_server(place, family=family)],
             threads=threads,
             max_request_body_size=settings.max_message_bytes,
-            # Pictures, not forms: fewer and larger pieces, and no temporary files.
+            # Pictures, not forms: fewer and larger pieces, in memory to 16 MiB.
             recv_bytes=PIECE,
             inbuf_overflow=IN_MEMORY,
             outbuf_overflow=IN_MEMORY,

@@ -131,7 +131,8 @@ def kill_often(name, scenario, kills, moments):
     run(scenario.command(f"{name}-whole"))
     seconds = time.monotonic() - start
     expected, killed, ended, folder = files_of(f"{name}-whole"), 0, 0, f"{name}-0"
-    while killed < kills or not ended:
+    complete = False
+    while killed < kills or not complete:
         limit = moments.uniform(0, 1.1 * seconds) if killed < kills else None
         complete = run(scenario.command(folder), limit)
         scenario.check(folder, expected, complete)

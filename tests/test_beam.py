@@ -77,6 +77,7 @@ class Shout(apache_beam.PTransform):
     """Quick: its model is upper case, and empty files fail."""
 
     rename = staticmethod(files.payload_name)
+    keep = staticmethod(lambda name: not files.is_payload_name(name))
     handler = SimpleNamespace(get_metrics_namespace=lambda: "cnn_compression.shout")
 
     def expand(self, read):
@@ -102,6 +103,7 @@ def test_patterns_start_here_and_leave_out_what_is_hidden(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     fill("in", {"a.png": "a", "below/b.png": "b"})
     fill("in", {".0123456789abcdef.tmp": "half", "below/._b.png": "left by a system"})
+    fill("in", {".trash/c.png": "c", "d.cnn.jpg": "a payload already"})
     counts = beam.convert_files(pattern, "out", Shout())
     assert counts == {"done": 2, "failed": 0, "bytes_out": 2}
     assert sorted(texts("out").values()) == ["A", "B"]
@@ -113,6 +115,13 @@ def test_patterns_without_a_folder(tmp_path, monkeypatch, pattern):
     fill(".", {"a.png": "a", "below/b.png": "b"})
     beam.convert_files(pattern, "out", Shout())
     assert texts("out") == {"a.cnn.jpg": "A"}
+
+
+def test_a_run_goes_on_where_its_outputs_are_among_its_inputs(tmp_path):
+    fill(tmp_path, {"a.jpg": "a", "b.jpg": "b", "small/a.cnn.jpg": "kept"})
+    call = (f"{tmp_path}/**.jpg", f"{tmp_path}/small", Shout())
+    assert beam.convert_files(*call, skip_existing=True)["done"] == 1
+    assert texts(tmp_path / "small") == {"a.cnn.jpg": "kept", "b.cnn.jpg": "B"}
 
 
 def test_what_is_there_is_refused_or_left_or_replaced(tmp_path):

@@ -1,5 +1,7 @@
 """Datasets that are kept as payloads: nothing but the images changes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -57,6 +59,22 @@ def test_images_become_payloads_and_come_back(records, tmp_path, photos, codec):
     sizes = [path.stat().st_size for path in (*records, output)]
     assert sizes[2] < sum(sizes[:2]) / 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "payloads"]
+
+
+def test_payloads_are_not_taken_for_images(records, tmp_path, codec):
+    """Their previews, a half or a quarter as large, would take the pictures' places."""
+    to_payload_records(records, tmp_path / "payloads", codec)
+    with pytest.raises(ValueError, match="payloads, example 0: .* is a payload already"):
+        to_payload_records([tmp_path / "payloads"], tmp_path / "again", codec)
+    assert not (tmp_path / "again").exists()
+
+
+def test_what_cannot_be_coded_is_named(records, tmp_path):
+    def encode(*_):
+        raise tf.errors.InvalidArgumentError(None, None, "a JPEG of at most")
+
+    with pytest.raises(ValueError, match="a, example 0: a JPEG of at most"):
+        to_payload_records(records, tmp_path / "payloads", SimpleNamespace(encode=encode))
 
 
 def test_it_is_a_pipeline_like_any_other(records, tmp_path, codec):

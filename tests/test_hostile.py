@@ -324,6 +324,18 @@ def test_a_payload_whose_jpeg_is_of_another_size_is_refused(size):
         codec.decode(payload_of(*size, small, fingerprint=codec.fingerprint))
 
 
+def test_a_jpeg_that_cannot_be_decoded_is_the_payloads_error():
+    """Though its checksum fits: whoever can write a payload can write that too."""
+    codec = Codec(ComRec.from_preset("fast", 3, 2))
+    file = jpeg.encode(np.full((16, 16, 3), 7, np.uint8), 50).numpy()
+    cut = container_ops.pack(file[:-30], codec.fingerprint, 32, 32, 3, 2, 50).numpy()
+    with pytest.raises(PayloadError, match="^damaged: its JPEG cannot be decoded$"):
+        codec.decode(cut)
+    none = container_ops.pack(file[:20] + b"none", codec.fingerprint, 0, 0, 0, 2, 50).numpy()
+    with pytest.raises(PayloadError, match="^damaged: its JPEG has another size .* or is none$"):
+        codec.decode(none)
+
+
 def test_a_payload_of_too_many_pixels_is_refused_before_it_is_restored():
     codec = Codec(ComRec.from_preset("fast", 3, 4))
     payload = payload_of(400, 400, np.zeros((100, 100, 3), np.uint8), 4, codec.fingerprint)

@@ -157,6 +157,16 @@ def test_too_small_an_image_has_no_value(photos, measure, smallest):
         assert np.isnan(in_graph(tf.constant(batch), tf.constant(batch))).tolist() == [True] * 3
 
 
+@pytest.mark.parametrize("other", [(300, 8, 1), (256, 8, 3), (256, 9, 1)])
+def test_sizes_that_differ_are_found_in_the_graph_too(other):
+    spec = tf.TensorSpec([None, None, None], tf.uint8)
+    traced = tf.function(metrics.psnr, input_signature=[spec, spec])
+    image = tf.zeros((256, 8, 1), tf.uint8)
+    traced(image, image)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="images of the same shape"):
+        traced(image, tf.zeros(other, tf.uint8))
+
+
 @pytest.mark.parametrize("measure", [metrics.psnr, metrics.ssim, metrics.ms_ssim])
 def test_says_what_it_expected(photos, measure):
     image = photos["astronaut"]

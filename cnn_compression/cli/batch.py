@@ -17,7 +17,8 @@ goes to Beam: --runner=DirectRunner (the default) with --direct_num_workers=4
   --runner=SparkRunner --spark_master_url=spark://HOST:7077, and the same two
   --runner=DataflowRunner --project=P --region=R --temp_location=gs://.. --sdk_container_image=IMAGE
 where IMAGE is Beam's with this package installed (see README.md). --environment_type=LOOPBACK
-leaves the work to this process. Files that fail are listed in FOLDER/failed-*.jsonl.
+leaves the work to this process. Files that fail are listed in FOLDER/failed-*.jsonl, those of more
+pixels than the model was exported for among them (64 million; export --max_pixels).
 """
 
 # What is no flag of ours is Beam's.

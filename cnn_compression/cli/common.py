@@ -73,7 +73,7 @@ def add_max_pixels_flag(values: flags.FlagValues) -> None:
 
 
 def add_output_flags(values: flags.FlagValues, default: str) -> None:
-    """Defines `--output` and `--overwrite`, which `place` obeys."""
+    """Defines what `file_loop.convert` obeys: inputs' folders, outputs, and the manifest."""
     help_text = (
         f"file or folder to write; without it {default} beside the input. "
         "It is a folder if it is one, ends in '/', or there are several inputs"

@@ -36,7 +36,7 @@ def read(path: Path) -> list[tuple]:
             head, *rows = csv.reader(io.StringIO(text, newline=""))
             rows = [dict(zip(head, row, strict=True)) for row in rows]
         else:
-            rows = [json.loads(line) for line in text.splitlines()]
+            rows = [json.loads(line) for line in text.split("\n") if line]
         return [tuple(row[name] for name in FIELDS) for row in rows]
     except (ValueError, KeyError, TypeError, csv.Error):
         raise ValueError(f"expected a manifest to go on with. Received: {shown(path)}") from None
