@@ -327,7 +327,8 @@ def test_a_payload_whose_jpeg_is_of_another_size_is_refused(size):
 def test_a_jpeg_that_cannot_be_decoded_is_the_payloads_error():
     """Though its checksum fits: whoever can write a payload can write that too."""
     codec = Codec(ComRec.from_preset("fast", 3, 2))
-    file = jpeg.encode(np.full((16, 16, 3), 7, np.uint8), 50).numpy()
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
+    file = jpeg.encode(pixels, 50).numpy()
     cut = container_ops.pack(file[:-30], codec.fingerprint, 32, 32, 3, 2, 50).numpy()
     with pytest.raises(PayloadError, match="^damaged: its JPEG cannot be decoded$"):
         codec.decode(cut)
