@@ -142,9 +142,11 @@ class Codec:
 
         Args:
             image: uint8 `[H, W, C]`, C = 1 or 3; an array or an eager tensor.
-            target_bytes: int: the payload of the highest quality with no more bytes is taken.
+            target_bytes: int: the payload of the highest quality with no more bytes is taken, or a
+                better one of between there and the next quality, where a finer pair takes over.
             target_bpp: float: the same, in bits a pixel of the image.
-            target_psnr: float, dB: the payload of the lowest quality that reaches it is taken.
+            target_psnr: float, dB: the payload of the lowest quality that reaches it is taken, or a
+                smaller one of between there and the quality before.
             effort: as for `encode`, at each quality that is tried.
 
         Returns:
@@ -187,15 +189,24 @@ class Codec:
     def size_encoder(self, effort=0):
         """`tf.function`: the payload of the highest quality that is no larger than a limit.
 
-        uint8 `[H, W, C]` and int32 scalar, bytes, to payload string scalar and its quality int32
-        scalar: "" and 0 where even the lowest quality takes more.
+        uint8 `[H, W, C]` and int32 scalar, bytes, to payload string scalar and that quality, int32
+        scalar: "" and 0 where even the lowest quality takes more. See `encode_to` for what may be
+        better than the quality's own payload.
         """
 
         def encode_to_size(image, max_bytes):
-            return targets.highest_that_fits(
-                functools.partial(self.encoder(effort), image),
-                lambda payload: tf.strings.length(payload) <= max_bytes,
-            )
+            def fits(payload):
+                return tf.strings.length(payload) <= max_bytes
+
+            encode = functools.partial(self.encoder(effort), image)
+            payload, quality = targets.highest_that_fits(encode, fits)
+
+            def better(other):
+                more_bytes = tf.strings.length(other) > tf.strings.length(payload)
+                return more_bytes & (self._psnr(image, other) > self._psnr(image, payload))
+
+            search = functools.partial(targets.highest_that_fits, fits=fits)
+            return self._from_gap(image, payload, quality, effort, search, better), quality
 
         signature = [_IMAGE, tf.TensorSpec((), tf.int32)]
         return self._kept("size", effort, encode_to_size, signature)
@@ -203,18 +214,47 @@ class Codec:
     def psnr_encoder(self, effort=0):
         """`tf.function`: the payload of the lowest quality that restores to at least a PSNR.
 
-        uint8 `[H, W, C]` and float32 scalar, dB, to payload string scalar and its quality int32
-        scalar: "" and 0 where even the highest quality does not reach it.
+        uint8 `[H, W, C]` and float32 scalar, dB, to payload string scalar and that quality, int32
+        scalar: "" and 0 where even the highest quality does not reach it. See `encode_to` for what
+        may be smaller than the quality's own payload.
         """
 
         def encode_to_psnr(image, target):
-            return targets.lowest_that_reaches(
-                functools.partial(self.encoder(effort), image),
-                lambda payload: psnr(image, self.decode_one(payload, _ANY)) >= target,
-            )
+            def reaches(payload):
+                return self._psnr(image, payload) >= target
+
+            encode = functools.partial(self.encoder(effort), image)
+            payload, quality = targets.lowest_that_reaches(encode, reaches)
+
+            def better(other):
+                return tf.strings.length(other) < tf.strings.length(payload)
+
+            search = functools.partial(targets.lowest_that_reaches, reaches=reaches)
+            return self._from_gap(image, payload, quality - 1, effort, search, better), quality
 
         signature = [_IMAGE, tf.TensorSpec((), tf.float32)]
         return self._kept("psnr", effort, encode_to_psnr, signature)
+
+    def _psnr(self, image, payload):
+        return psnr(image, self.decode_one(payload, _ANY))
+
+    def _from_gap(self, image, payload, quality, effort, search, better):
+        """`payload`, or what is `better` from the gap that opens where a finer pair takes over.
+
+        Between `quality` and the next the picture may go to a finer pair, and bytes and PSNR rise
+        by much at once. What lies between is had from that pair with a lower quality of the JPEG
+        than the scale gives this picture: `search` looks there.
+        """
+        known = tf.clip_by_value(quality, targets.LOWEST, targets.HIGHEST - 1)
+        (here, _), (finer, end) = (self._route(image, known + step) for step in (0, 1))
+        encode = functools.partial(self._pair_encoder(effort), image, finer)
+
+        def look():
+            other, found = search(encode, highest=end - 1)
+            return tf.cond((found > 0) & better(other), lambda: other, lambda: payload)
+
+        gap = tf.equal(known, quality) & (finer > here) & tf.not_equal(payload, "")
+        return tf.cond(gap, look, lambda: payload)
 
     def _kept(self, name, effort, function, signature):
         """`function` as the `tf.function` of this name and effort, made once."""
@@ -273,7 +313,7 @@ class Codec:
             in_range = tf.debugging.assert_equal(
                 tf.clip_by_value(quality, 1, 100), quality, "quality must be in 1..100"
             )
-            height, width, channels = tf.unstack(tf.shape(image))
+            height, width, _ = tf.unstack(tf.shape(image))
             fits = tf.debugging.assert_less_equal(
                 tf.maximum(height, width),
                 jpeg.MAX_SIDE,
@@ -281,7 +321,15 @@ class Codec:
             )
             with tf.control_dependencies([in_range, fits]):
                 quality = tf.identity(quality)
-            number, jpeg_quality = self._route(image, quality)
+            return self._pair_encoder(effort)(image, *self._route(image, quality))
+
+        return self._kept("one", effort, encode_one, [_IMAGE, tf.TensorSpec((), tf.int32)])
+
+    def _pair_encoder(self, effort):
+        """`tf.function`: uint8 `[H, W, C]` and what `_route` gives to a payload, string scalar."""
+
+        def encode_through(image, number, jpeg_quality):
+            height, width, channels = tf.unstack(tf.shape(image))
 
             def through(pair):
                 file = pair.encode(image, jpeg_quality, EFFORT_STEPS[effort])
@@ -291,7 +339,8 @@ class Codec:
             through_each = [functools.partial(through, pair) for pair in self._pairs]
             return tf.switch_case(number, through_each)
 
-        return self._kept("one", effort, encode_one, [_IMAGE, tf.TensorSpec((), tf.int32)])
+        number = tf.TensorSpec((), tf.int32)
+        return self._kept("pair", effort, encode_through, [_IMAGE, number, number])
 
     def _route(self, image, quality):
         """As `MultiScale.route`, of one image: two int32 scalars."""

@@ -248,6 +248,56 @@ def test_a_psnr_is_met_by_the_lowest_quality_that_reaches_it(both, photos):
     assert len(payload) < len(both.encode(image, 80))
 
 
+GAP = [[1, 60, 5, 30], [61, 100, 70, 95]]
+
+
+@pytest.fixture(scope="module")
+def gap(photos):
+    """Payloads on both sides of the finer pair's beginning, and all of that pair's below it."""
+    image, codec = photos["coffee"], Codec(MultiScale([pair(2), pair(1)], GAP))
+    alone = Codec(codec.model.pairs[1])
+    finer = {quality: alone.encode(image, quality) for quality in range(1, 70)}
+    reached = {q: float(metrics.psnr(image, alone.decode(finer[q]))) for q in finer}
+    return codec, image, {q: len(payload) for q, payload in finer.items()}, reached
+
+
+@pytest.mark.parametrize("share", [0.4, 0.9])
+def test_bytes_that_a_gap_leaves_go_to_the_finer_pair(gap, share):
+    codec, image, sizes, reached = gap
+    below, above = (codec.encode(image, quality) for quality in (60, 61))
+    limit = int((1 - share) * len(below) + share * len(above))
+    best = max(quality for quality, size in sizes.items() if size <= limit)
+    assert sizes[best] > len(below)
+    assert reached[best] > metrics.psnr(image, codec.decode(below))
+    payload, quality = codec.size_encoder()(image, limit)
+    header = container.read_header(payload.numpy())
+    assert (header.scale, header.quality, int(quality)) == (1, best, 60)
+    assert len(payload.numpy()) == sizes[best]
+
+
+def test_a_psnr_in_a_gap_is_reached_by_the_finer_pair_s_coarser_jpeg(gap):
+    codec, image, _, reached = gap
+    below, above = (
+        float(metrics.psnr(image, codec.decode(codec.encode(image, quality))))
+        for quality in (60, 61)
+    )
+    target = (below + above) / 2
+    least = min(quality for quality, value in reached.items() if value >= target)
+    payload, quality = codec.psnr_encoder()(image, target)
+    header = container.read_header(payload.numpy())
+    assert (header.scale, header.quality, int(quality)) == (1, least, 61)
+
+
+def test_a_gap_is_left_open_where_the_finer_pair_is_worse(photos):
+    image = photos["coffee"]
+    worse = Codec(MultiScale([pair(2), pair(1)], GAP))
+    bias = worse.model.pairs[1].rec.tail.bias
+    bias.assign(np.full(bias.shape, 0.3, np.float32))
+    below, above = (worse.encode(image, quality) for quality in (60, 61))
+    payload = worse.encode_to(image, target_bytes=(len(below) + len(above)) // 2)
+    assert payload == below
+
+
 @pytest.mark.parametrize(
     "target, message",
     [
