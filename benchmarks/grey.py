@@ -1,10 +1,11 @@
 """Grey pictures at the bytes of JPEG's quality 10, as papers on JPEG's artefacts compare.
 
-    python benchmarks/grey.py [--model=default] [--quality=10] DATA/set5 DATA/classic5 ...
+    python benchmarks/grey.py [--model=default] [--quality=10] [--share=1] DATA/set5 ...
 
 Of colour pictures luma is taken. The limit of an image is the size of its plain JPEG, without
-optimised tables, at that quality; the model takes the highest quality within it, and so does JPEG
-with its tables optimised, the stronger rival. PSNR in dB, and SSIM, are means over the images.
+optimised tables, at that quality, or a share of it; `Codec.encode_to` keeps it, and JPEG with its
+tables optimised, the stronger rival, takes its highest quality within it. PSNR in dB, and SSIM, are
+means over the images.
 """
 
 from pathlib import Path
@@ -19,6 +20,7 @@ from cnn_compression.data import as_channels, list_images
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", "default", "a name in saved_models, or a folder")
 flags.DEFINE_integer("quality", 10, "of the JPEG whose bytes are the limit")
+flags.DEFINE_float("share", 1.0, "of these bytes that are allowed")
 DIGITS = (3, 3, 2, 4, 3, 2, 4)  # of a row's figures
 
 
@@ -39,11 +41,12 @@ def main(arguments):
         rows = []
         for file in list_images([folder]):
             image = as_channels(tf.constant(images.read(file)[0]), 1)
-            limit = len(tf.io.encode_jpeg(image, quality=FLAGS.quality).numpy())
+            plain = tf.io.encode_jpeg(image, quality=FLAGS.quality)
+            limit = int(FLAGS.share * len(plain.numpy()))
             payload = codec.encode_to(image, target_bytes=limit)
             row = [limit]
-            plain = best_jpeg(image, limit)
-            for data, image_hat in ((plain, jpeg.decode(plain)), (payload, codec.decode(payload))):
+            rival = best_jpeg(image, limit)
+            for data, image_hat in ((rival, jpeg.decode(rival)), (payload, codec.decode(payload))):
                 row += [
                     len(data.numpy()),
                     float(metrics.psnr(image, image_hat)),
