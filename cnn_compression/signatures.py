@@ -14,8 +14,8 @@
 a request needs no more than the payload. `image_bytes` going in are PNG, JPEG, GIF or BMP, of
 different sizes in one batch where wanted. `encode_to_size` takes the highest quality whose payload
 is no larger than `max_bytes`; the payload may be a better one than that quality's own, see
-`Codec.encode_to`. The pixels of one batch share a size; in `decode_pixels` it is that
-of the first payload that can be restored, and the limit of pixels is that of all together.
+`Codec.encode_to`. The pixels of one batch share a size; in `decode_pixels` it is that of the first
+payload that can be restored, and the limit of pixels is that of all together.
 
 `status` is empty where all went well. Otherwise it says what was wrong with this item, whose
 outputs are then empty strings, zeros, or black pixels; the others are served. Whatever a header can
