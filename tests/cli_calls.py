@@ -16,6 +16,7 @@ class FakeCodec:
         return b"fake %d %d %d %d " % (quality, *image.shape) + image.tobytes()
 
     def decode(self, payload, max_pixels=None):
+        payload = payload.numpy()
         if payload[:5] != b"fake ":
             raise ValueError("not a payload")
         _, _, *shape, data = payload.split(b" ", 5)

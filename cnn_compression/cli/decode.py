@@ -54,10 +54,13 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:
     codec = common.load_codec(values.model, report)
+    import tensorflow as tf
+
     from cnn_compression import images
 
     def restore(payload):
-        image = codec.decode(payload, values.max_pixels)
+        # A tensor for a tensor: an array would be copied again for the PNG.
+        image = codec.decode(tf.constant(payload), values.max_pixels)
         return images.encode_png(image).numpy(), image.shape[0] * image.shape[1]
 
     return restore
