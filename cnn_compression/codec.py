@@ -179,7 +179,7 @@ class Codec:
         quality = targets.HIGHEST if name == "psnr" else targets.LOWEST
         payload = self.encode(np.asarray(image), quality, effort)
         if name == "psnr":
-            best = float(psnr(image, self.decode(payload, _ANY)))
+            best = float(self._psnr(image, payload))
             return f"even quality {quality} reaches {best:.2f} dB only. Target: {target:g} dB"
         size = f"{len(payload)} bytes"
         if name == "bpp":
@@ -246,7 +246,7 @@ class Codec:
         than the scale gives this picture: `search` looks there.
         """
         known = tf.clip_by_value(quality, targets.LOWEST, targets.HIGHEST - 1)
-        (here, _), (finer, end) = (self._route(image, known + step) for step in (0, 1))
+        (here, finer), (_, end) = map(tf.unstack, self._route(image, tf.stack([known, known + 1])))
         encode = functools.partial(self._pair_encoder(effort), image, finer)
 
         def look():
@@ -321,12 +321,14 @@ class Codec:
             )
             with tf.control_dependencies([in_range, fits]):
                 quality = tf.identity(quality)
-            return self._pair_encoder(effort)(image, *self._route(image, quality))
+            (number,), (jpeg_quality,) = map(tf.unstack, self._route(image, quality[None]))
+            return self._pair_encoder(effort)(image, number, jpeg_quality)
 
         return self._kept("one", effort, encode_one, [_IMAGE, tf.TensorSpec((), tf.int32)])
 
     def _pair_encoder(self, effort):
-        """`tf.function`: uint8 `[H, W, C]` and what `_route` gives to a payload, string scalar."""
+        """`tf.function`: uint8 `[H, W, C]`, and int32 scalars as of `_route`, to a payload, string
+        scalar."""
 
         def encode_through(image, number, jpeg_quality):
             height, width, channels = tf.unstack(tf.shape(image))
@@ -342,8 +344,8 @@ class Codec:
         number = tf.TensorSpec((), tf.int32)
         return self._kept("pair", effort, encode_through, [_IMAGE, number, number])
 
-    def _route(self, image, quality):
-        """As `MultiScale.route`, of one image: two int32 scalars."""
+    def _route(self, image, qualities):
+        """As `MultiScale.route`, of one image at qualities int32 `[Q]`: two int32 `[Q]`."""
         squares = map_tiles(
             lambda x: texture_squares(to_unit(x)),
             image,
@@ -355,8 +357,7 @@ class Codec:
             depth=3,
             dtype=tf.float32,
         )
-        number, jpeg_quality = self.model.route(squares[None], quality[None])
-        return number[0], jpeg_quality[0]
+        return self.model.route(squares[None], qualities)
 
     def batch_encoder(self, effort=0):
         """`tf.function`: uint8 `[N, H, W, C]`, int32 `[N]` of 1..100 to payloads, string `[N]`."""

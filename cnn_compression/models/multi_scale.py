@@ -62,7 +62,7 @@ class MultiScale(keras.Model):
         """Which pair takes which image, and the quality of its JPEG.
 
         Args:
-            squares: what `ops.texture_squares` makes of `N` images.
+            squares: what `ops.texture_squares` makes of `N` images, or of one for all qualities.
             quality: int32 `[N]`, 1..100.
 
         Returns:
