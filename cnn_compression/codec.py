@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from cnn_compression import container, container_ops, jpeg, targets
 from cnn_compression.container import PayloadError
-from cnn_compression.metrics import bpp, psnr
+from cnn_compression.metrics import psnr
 from cnn_compression.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.models.multi_scale import as_multi_scale
 from cnn_compression.ops import texture_squares, to_unit
@@ -26,10 +26,6 @@ if keras.backend.backend() != "tensorflow":
 _IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
 _MAX_PIXELS = tf.TensorSpec((), tf.int64)
 _ANY = jpeg.MAX_SIDE**2  # as the most pixels: what the encoder has made, it may restore
-
-
-class TargetError(ValueError):
-    """No quality meets a target of size or PSNR."""
 
 
 def fingerprint(model):
@@ -153,8 +149,8 @@ class Codec:
             The payload: `bytes` for an array, a string scalar for a tensor.
 
         Raises:
-            TargetError: where even the lowest quality takes more bytes, or even the highest does
-                not reach the PSNR.
+            targets.TargetError: where even the lowest quality takes more bytes, or even the highest
+                does not reach the PSNR.
             ValueError: for another shape or dtype, or not exactly one target.
         """
         values = {"bytes": target_bytes, "bpp": target_bpp, "psnr": target_psnr}
@@ -171,20 +167,8 @@ class Codec:
             limit = target_bytes if target_bpp is None else target_bpp * height * width / 8
             payload, quality = self.size_encoder(effort)(pixels, int(min(limit, 2**31 - 1)))
         if quality == 0:
-            raise TargetError(self._out_of_reach(image, effort, *given.popitem()))
+            raise targets.out_of_reach(self, image, effort, *given.popitem())
         return payload if isinstance(image, tf.Tensor) else payload.numpy()
-
-    def _out_of_reach(self, image, effort, name, target):
-        """Why a target cannot be met, with what comes nearest to it."""
-        quality = targets.HIGHEST if name == "psnr" else targets.LOWEST
-        payload = self.encode(np.asarray(image), quality, effort)
-        if name == "psnr":
-            best = float(self._psnr(image, payload))
-            return f"even quality {quality} reaches {best:.2f} dB only. Target: {target:g} dB"
-        size = f"{len(payload)} bytes"
-        if name == "bpp":
-            size += f", {bpp(len(payload), *image.shape[:2]):.4f} bpp"
-        return f"even quality {quality} takes {size}. Target: {target:g} {name}"
 
     def size_encoder(self, effort=0):
         """`tf.function`: the payload of the highest quality that is no larger than a limit.
@@ -193,23 +177,8 @@ class Codec:
         scalar: "" and 0 where even the lowest quality takes more. See `encode_to` for what may be
         better than the quality's own payload.
         """
-
-        def encode_to_size(image, max_bytes):
-            def fits(payload):
-                return tf.strings.length(payload) <= max_bytes
-
-            encode = functools.partial(self.encoder(effort), image)
-            payload, quality = targets.highest_that_fits(encode, fits)
-
-            def better(other):
-                more_bytes = tf.strings.length(other) > tf.strings.length(payload)
-                return more_bytes & (self._psnr(image, other) > self._psnr(image, payload))
-
-            search = functools.partial(targets.highest_that_fits, fits=fits)
-            return self._from_gap(image, payload, quality, effort, search, better), quality
-
-        signature = [_IMAGE, tf.TensorSpec((), tf.int32)]
-        return self._kept("size", effort, encode_to_size, signature)
+        search = functools.partial(targets.encode_to_size, self, effort)
+        return self._kept("size", effort, search, [_IMAGE, tf.TensorSpec((), tf.int32)])
 
     def psnr_encoder(self, effort=0):
         """`tf.function`: the payload of the lowest quality that restores to at least a PSNR.
@@ -218,43 +187,12 @@ class Codec:
         scalar: "" and 0 where even the highest quality does not reach it. See `encode_to` for what
         may be smaller than the quality's own payload.
         """
+        search = functools.partial(targets.encode_to_psnr, self, effort)
+        return self._kept("psnr", effort, search, [_IMAGE, tf.TensorSpec((), tf.float32)])
 
-        def encode_to_psnr(image, target):
-            def reaches(payload):
-                return self._psnr(image, payload) >= target
-
-            encode = functools.partial(self.encoder(effort), image)
-            payload, quality = targets.lowest_that_reaches(encode, reaches)
-
-            def better(other):
-                return tf.strings.length(other) < tf.strings.length(payload)
-
-            search = functools.partial(targets.lowest_that_reaches, reaches=reaches)
-            return self._from_gap(image, payload, quality - 1, effort, search, better), quality
-
-        signature = [_IMAGE, tf.TensorSpec((), tf.float32)]
-        return self._kept("psnr", effort, encode_to_psnr, signature)
-
-    def _psnr(self, image, payload):
+    def psnr_of(self, image, payload):
+        """dB, float32 scalar, of what a payload of this codec, string scalar, restores to."""
         return psnr(image, self.decode_one(payload, _ANY))
-
-    def _from_gap(self, image, payload, quality, effort, search, better):
-        """`payload`, or what is `better` from the gap that opens where a finer pair takes over.
-
-        Between `quality` and the next the picture may go to a finer pair, and bytes and PSNR rise
-        by much at once. What lies between is had from that pair with a lower quality of the JPEG
-        than the scale gives this picture: `search` looks there.
-        """
-        known = tf.clip_by_value(quality, targets.LOWEST, targets.HIGHEST - 1)
-        (here, finer), (_, end) = map(tf.unstack, self._route(image, tf.stack([known, known + 1])))
-        encode = functools.partial(self._pair_encoder(effort), image, finer)
-
-        def look():
-            other, found = search(encode, highest=end - 1)
-            return tf.cond((found > 0) & better(other), lambda: other, lambda: payload)
-
-        gap = tf.equal(known, quality) & (finer > here) & tf.not_equal(payload, "")
-        return tf.cond(gap, look, lambda: payload)
 
     def _kept(self, name, effort, function, signature):
         """`function` as the `tf.function` of this name and effort, made once."""
@@ -321,13 +259,13 @@ class Codec:
             )
             with tf.control_dependencies([in_range, fits]):
                 quality = tf.identity(quality)
-            (number,), (jpeg_quality,) = map(tf.unstack, self._route(image, quality[None]))
-            return self._pair_encoder(effort)(image, number, jpeg_quality)
+            (number,), (jpeg_quality,) = map(tf.unstack, self.route(image, quality[None]))
+            return self.pair_encoder(effort)(image, number, jpeg_quality)
 
         return self._kept("one", effort, encode_one, [_IMAGE, tf.TensorSpec((), tf.int32)])
 
-    def _pair_encoder(self, effort):
-        """`tf.function`: uint8 `[H, W, C]`, and int32 scalars as of `_route`, to a payload, string
+    def pair_encoder(self, effort):
+        """`tf.function`: uint8 `[H, W, C]`, and int32 scalars as of `route`, to a payload, string
         scalar."""
 
         def encode_through(image, number, jpeg_quality):
@@ -344,7 +282,7 @@ class Codec:
         number = tf.TensorSpec((), tf.int32)
         return self._kept("pair", effort, encode_through, [_IMAGE, number, number])
 
-    def _route(self, image, qualities):
+    def route(self, image, qualities):
         """As `MultiScale.route`, of one image at qualities int32 `[Q]`: two int32 `[Q]`."""
         squares = map_tiles(
             lambda x: texture_squares(to_unit(x)),

@@ -1,64 +1,82 @@
-"""Bisection along the quality: the best payload that fits a size, the smallest that reaches a PSNR.
+"""Payloads of a given size or PSNR: the search along a codec's quality, and in the gaps it leaves.
 
 In stock TensorFlow ops, so that the same search runs eagerly, in `tf.data` and in what is exported.
-Bytes and PSNR rise with quality, which is what bisection relies on; where a picture breaks that
-rule, what is found still keeps the limit, but a higher quality may have kept it too.
 """
 
+import functools
+
+import numpy as np
 import tensorflow as tf
 
-LOWEST, HIGHEST = 1, 100
+from cnn_compression import bisection
+from cnn_compression.bisection import HIGHEST, LOWEST
+from cnn_compression.metrics import bpp
 
 
-def highest_that_fits(encode, fits, highest=HIGHEST):
-    """The payload of the highest quality that fits.
+class TargetError(ValueError):
+    """No quality meets a target of size or PSNR."""
 
-    Args:
-        encode: function of quality int32 scalar to payload string scalar.
-        fits: function of payload to bool scalar, true up to some quality.
-        highest: int, or int32 scalar: where the search ends.
 
-    Returns:
-        payload string scalar and quality int32 scalar; "" and 0 where not even the lowest fits.
+def encode_to_size(codec, effort, image, max_bytes):
+    """What `Codec.size_encoder` documents."""
+
+    def fits(payload):
+        return tf.strings.length(payload) <= max_bytes
+
+    search = functools.partial(bisection.highest_that_fits, fits=fits)
+    payload, quality = search(functools.partial(codec.encoder(effort), image))
+
+    def better(other):
+        more_bytes = tf.strings.length(other) > tf.strings.length(payload)
+        return more_bytes & (codec.psnr_of(image, other) > codec.psnr_of(image, payload))
+
+    return _from_gap(codec, effort, image, payload, quality, search, better), quality
+
+
+def encode_to_psnr(codec, effort, image, target):
+    """What `Codec.psnr_encoder` documents."""
+
+    def reaches(payload):
+        return codec.psnr_of(image, payload) >= target
+
+    search = functools.partial(bisection.lowest_that_reaches, reaches=reaches)
+    payload, quality = search(functools.partial(codec.encoder(effort), image))
+
+    def better(other):
+        return tf.strings.length(other) < tf.strings.length(payload)
+
+    return _from_gap(codec, effort, image, payload, quality - 1, search, better), quality
+
+
+def _from_gap(codec, effort, image, payload, quality, search, better):
+    """`payload`, or what is `better` from the gap that opens where a finer pair takes over.
+
+    Between `quality` and the next the picture may go to a finer pair, and bytes and PSNR rise by
+    much at once. What lies between is had from that pair with a lower quality of the JPEG than the
+    scale gives this picture: `search` looks there.
     """
-    return _bisect(encode, fits, highest, upwards=True)
+    known = tf.clip_by_value(quality, LOWEST, HIGHEST - 1)
+    (here, finer), (_, end) = map(tf.unstack, codec.route(image, tf.stack([known, known + 1])))
+    encode = functools.partial(codec.pair_encoder(effort), image, finer)
+
+    def look():
+        other, found = search(encode, highest=end - 1)
+        return tf.cond((found > 0) & better(other), lambda: other, lambda: payload)
+
+    gap = tf.equal(known, quality) & (finer > here) & tf.not_equal(payload, "")
+    return tf.cond(gap, look, lambda: payload)
 
 
-def lowest_that_reaches(encode, reaches, highest=HIGHEST):
-    """The payload of the lowest quality that reaches a goal.
-
-    Args:
-        encode: function of quality int32 scalar to payload string scalar.
-        reaches: function of payload to bool scalar, true from some quality on.
-        highest: int, or int32 scalar: where the search ends.
-
-    Returns:
-        payload string scalar and quality int32 scalar; "" and 0 where not even the highest does.
-    """
-    return _bisect(encode, reaches, highest, upwards=False)
-
-
-def _bisect(encode, wanted, highest, upwards):
-    """The last wanted payload on the way up or down, and its quality; "" and 0 where there is none.
-
-    What is wanted lies at one end of the scale: the search goes `upwards` from it, or downwards.
-    """
-
-    def halve(low, high, best, found):
-        middle = (low + high) // 2
-        payload = encode(middle)
-        hit = wanted(payload)
-        up = tf.equal(hit, upwards)
-        return (
-            tf.where(up, middle + 1, low),
-            tf.where(up, high, middle - 1),
-            tf.where(hit, payload, best),
-            tf.where(hit, middle, found),
+def out_of_reach(codec, image, effort, name, target):
+    """`TargetError`: why a target, "bytes", "bpp" or "psnr", is not met, and what comes nearest."""
+    quality = HIGHEST if name == "psnr" else LOWEST
+    payload = codec.encode(np.asarray(image), quality, effort)
+    if name == "psnr":
+        best = float(codec.psnr_of(image, payload))
+        return TargetError(
+            f"even quality {quality} reaches {best:.2f} dB only. Target: {target:g} dB"
         )
-
-    _, _, best, found = tf.while_loop(
-        lambda low, high, *_: low <= high,
-        halve,
-        (tf.constant(LOWEST), tf.convert_to_tensor(highest), tf.constant(""), tf.constant(0)),
-    )
-    return best, found
+    size = f"{len(payload)} bytes"
+    if name == "bpp":
+        size += f", {bpp(len(payload), *image.shape[:2]):.4f} bpp"
+    return TargetError(f"even quality {quality} takes {size}. Target: {target:g} {name}")

@@ -27,7 +27,8 @@ FLOORS = [
     ["layers", "jpeg", "jpeg_twin", "container_ops", "metrics", "data", "images"],
     ["image_formats"],
     ["image_sizes"],
-    ["attempts", "config", "container", "files", "image_bytes", "ops", "optimizers", "tiles"],
+    ["attempts", "bisection", "config", "container", "files", "image_bytes", "ops", "optimizers"]
+    + ["tiles"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NOT_FOR_MODELS = {"jpeg", "container", "container_ops", "data"}
