@@ -11,14 +11,14 @@
 PYENV_VERSIONS := $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/*/bin/python3)
 
 # $(call find_python,FROM,BELOW,CANDIDATES): the path of the first candidate
-# that is of such a version (310 is 3.10). Each is run rather than asked for its
+# that is of such a version (311 is 3.11). Each is run rather than asked for its
 # name, since pyenv puts shims on the PATH for versions that are not active; one
 # that can make virtual environments is preferred to an earlier one that cannot.
 find_python = $(shell for needs in sys,venv,ensurepip sys; do for python in $(3); do \
   "$$python" -c "import $$needs; v = sys.version_info; n = 100 * v[0] + v[1]; \
   $(1) <= n < $(2) or sys.exit(1); print(sys.executable)" 2>/dev/null && exit; done; done)
 
-PYTHON ?= $(call find_python,310,313,python3 python python3.12 python3.11 python3.10 $(PYENV_VERSIONS))
+PYTHON ?= $(call find_python,311,313,python3 python python3.12 python3.11 $(PYENV_VERSIONS))
 PYTHON313 ?= $(call find_python,313,314,python3 python3.13 $(PYENV_VERSIONS))
 
 PIP_FLAGS := --disable-pip-version-check --no-input $(if $(CI),--quiet --progress-bar=off)
@@ -81,7 +81,7 @@ clean:
 	rm -rf .venv .venv313 build dist *.egg-info out
 
 .venv/installed: setup.cfg pyproject.toml
-	$(call make_venv,.venv,$(PYTHON),3.10-3.12)
+	$(call make_venv,.venv,$(PYTHON),3.11-3.12)
 
 .venv313/installed: setup.cfg pyproject.toml
 	$(call make_venv,.venv313,$(PYTHON313),3.13)

@@ -195,7 +195,7 @@ def _tensorflow_io():
 
 def _needs_tensorflow_io(name):
     if sys.version_info >= (3, 13):
-        cure = ", which has no wheels for Python 3.13: use Python 3.10-3.12 or convert the file"
+        cure = ", which has no wheels for Python 3.13: use Python 3.11-3.12 or convert the file"
     else:
         cure = ": install tensorflow-io==0.37.1 beside TensorFlow 2.16, or convert the file"
     return f"{name} needs tensorflow-io{cure}"

@@ -546,7 +546,7 @@ def test_where_it_is_missing_the_cure_is_said(monkeypatch, reason):
     for name in ("_decoder", "_sampler"):
         fresh = functools.cache(getattr(images, name).__wrapped__)
         monkeypatch.setattr(images, name, fresh)
-    cure = "use Python 3.10-3.12 or" if sys.version_info >= (3, 13) else "tensorflow-io==0.37.1"
+    cure = "use Python 3.11-3.12 or" if sys.version_info >= (3, 13) else "tensorflow-io==0.37.1"
     for name, contents in ONE_OF_EACH.items():
         if name == "WebP" and hasattr(tf.io, "decode_webp"):
             np.testing.assert_array_equal(decoded(contents), by_pillow(contents, 3))
