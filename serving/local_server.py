@@ -104,7 +104,12 @@ class LocalServer:
         waiting = 8 * settings.concurrency
         # Threads beyond those that compute or wait tell other clients that they are too many.
         threads = settings.concurrency + waiting + 4
+        family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
         with contextlib.ExitStack() as stack:
+            # Before the model, which takes a while to load: a port that is taken is said at once.
+            rest = socket.create_server((settings.address, settings.rest_api_port), family=family)
+            stack.callback(rest.close)
+            server, self.port = self._listen_grpc(settings, threads)
             self.servables = Servables(
                 settings.model_name, settings.model_base_path, settings.poll_seconds
             )
@@ -112,9 +117,9 @@ class LocalServer:
             self._metrics = Metrics(settings.model_name)
             self._workers = Workers(settings.concurrency, waiting, settings.timeout)
             stack.callback(self._workers.close)
-            server, self.port = self._start_grpc(settings, threads)
+            self._start_grpc(server)
             stack.callback(lambda: server.stop(grace=1).wait())
-            self.rest_api_port, close_rest = self._start_rest(settings, threads)
+            self.rest_api_port, close_rest = self._start_rest(settings, threads, rest)
             stack.callback(close_rest)
             self._stack = stack.pop_all()
 
@@ -141,38 +146,37 @@ class LocalServer:
         finally:
             self._metrics.add(status, time.perf_counter() - start)
 
-    def _start_grpc(self, settings, threads):
+    def _listen_grpc(self, settings, threads):
+        """A server that does not answer yet, and its port."""
         options = {
             "grpc.max_receive_message_length": settings.max_message_bytes,
             "grpc.max_send_message_length": settings.max_message_bytes,
             "grpc.so_reuseport": 0,  # a port that is taken is an error
         }
         server = grpc.server(ThreadPoolExecutor(threads), options=list(options.items()))
+        place = f"[{settings.address}]" if ":" in settings.address else settings.address
+        try:
+            return server, server.add_insecure_port(f"{place}:{settings.port}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen at {place}:{settings.port}") from error
+
+    def _start_grpc(self, server):
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(self.servables, self.limited), server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(self.servables), server
         )
-        place = f"[{settings.address}]" if ":" in settings.address else settings.address
-        try:
-            port = server.add_insecure_port(f"{place}:{settings.port}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen at {place}:{settings.port}") from error
         server.start()
-        return server, port
 
-    def _start_rest(self, settings, threads):
+    def _start_rest(self, settings, threads, listening):
         """The port, and a function that closes all."""
         application = Rest(self.servables, self.limited, self._metrics.text, settings.cors)
-        # Before waitress starts its threads: a port that is taken must leave none.
-        family = socket.AF_INET6 if ":" in settings.address else socket.AF_INET
-        place = (settings.address, settings.rest_api_port)
         sockets = {}
         server = waitress.create_server(
             application,
             map=sockets,
-            sockets=[socket.create_server(place, family=family)],
+            sockets=[listening],
             threads=threads,
             max_request_body_size=settings.max_message_bytes,
             # Pictures, not forms: fewer and larger pieces, in memory to 16 MiB.

@@ -12,6 +12,7 @@ from cli_calls import FakeCodec
 
 import cnn_compression
 from cnn_compression import cli
+from cnn_compression.model_files import find_model
 
 # Two replicas on one machine, for tf.distribute; must be said before TensorFlow starts.
 tf.config.set_logical_device_configuration(
@@ -43,6 +44,16 @@ def photos():
 def codec():
     """The pretrained default codec."""
     return cnn_compression.load()
+
+
+@pytest.fixture(scope="session")
+def default_server():
+    """`LocalServer` of the default model, at free ports of the loopback."""
+    from cnn_compression.serving.local_server import LocalServer, Settings
+
+    versions = find_model("default").parents[2]
+    with LocalServer(Settings("default", str(versions), port=0, rest_api_port=0)) as server:
+        yield server
 
 
 @pytest.fixture

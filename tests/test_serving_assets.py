@@ -32,12 +32,11 @@ def requests():
     ]
 
 
-def test_warm_up_requests_that_ship_are_answered(requests):
-    signatures = tf.saved_model.load(str(INSTALLED)).signatures
-    assert {signature for signature, _ in requests} == set(signatures)
+def test_warm_up_requests_that_ship_are_answered(requests, default_server):
+    servable = default_server.servables.get("default")
+    assert {signature for signature, _ in requests} == set(servable.signature_defs)
     for signature, inputs in requests:
-        outputs = signatures[signature](**{key: tf.constant(v) for key, v in inputs.items()})
-        assert outputs["status"].numpy().tolist() == [b""], signature
+        assert servable.run(signature, inputs)["status"].tolist() == [b""], signature
 
 
 def test_warm_up_requests_are_of_the_sizes_and_in_a_small_file(requests):

@@ -12,6 +12,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
+from serving_calls import free_port
 from tensorflow_serving.config import model_server_config_pb2
 
 from cnn_compression.model_files import find_model
@@ -162,14 +163,13 @@ def test_the_kustomization_gives_selectors_to_all():
         kubernetes_validate.validate(thing, KUBERNETES, strict=True)
 
 
-def test_the_probe_makes_a_real_request(tmp_path):
-    versions = find_model("default").parents[2]
-    settings = local_server.Settings("default", str(versions), port=0, rest_api_port=0)
-    probe = ["bash", SERVING / "probe.sh", "127.0.0.1"]
-    with local_server.LocalServer(settings) as server:
-        port = str(server.rest_api_port)
-        run = subprocess.run([*probe, port], capture_output=True, text=True, timeout=60)
-        assert (run.returncode, run.stderr) == (0, "")
-        run = subprocess.run([*probe, port, "other"], capture_output=True, text=True, timeout=60)
-        assert run.returncode == 1 and "not encoded" in run.stderr
-    assert subprocess.run([*probe, port], capture_output=True, timeout=60).returncode != 0
+def test_the_probe_makes_a_real_request(default_server):
+    def probe(port, *model):
+        command = ["bash", SERVING / "probe.sh", "127.0.0.1", str(port), *model]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    port = default_server.rest_api_port
+    assert (probe(port).returncode, probe(port).stderr) == (0, "")
+    other = probe(port, "other")
+    assert other.returncode == 1 and "not encoded" in other.stderr
+    assert probe(free_port()).returncode != 0

@@ -9,7 +9,6 @@ import contextlib
 import io
 import os
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -22,7 +21,7 @@ import pytest
 import tensorflow as tf
 from google.protobuf import json_format
 from PIL import Image
-from serving_calls import FORMS, Refused, grpc_predict, http, rest_columns, to_json
+from serving_calls import FORMS, Refused, free_port, grpc_predict, http, rest_columns, to_json
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from cnn_compression.export import export
@@ -48,12 +47,6 @@ class Server:
     model: str = "default"
     versions: Path | None = None
     max_bytes: int | None = None
-
-
-def free_port():
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return place.getsockname()[1]
 
 
 @contextlib.contextmanager
@@ -340,6 +333,7 @@ def test_outputs_are_those_that_are_asked_for(server, payloads):
             stub.Predict(request, timeout=60)
 
 
+@pytest.mark.slow
 def test_a_newer_version_takes_over_while_requests_run(server, files, tmp_path):
     if server.versions is None:
         pytest.skip("another's server has versions of its own")

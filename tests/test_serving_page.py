@@ -10,8 +10,6 @@ import pytest
 from PIL import Image
 
 from cnn_compression import container, metrics
-from cnn_compression.model_files import find_model
-from cnn_compression.serving.local_server import LocalServer, Settings
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
@@ -29,11 +27,9 @@ async ({name, type, base64}) => {
 """
 
 
-@pytest.fixture(scope="module")
-def address():
-    versions = find_model("default").parents[2]
-    with LocalServer(Settings("default", str(versions), port=0, rest_api_port=0)) as server:
-        yield f"http://127.0.0.1:{server.rest_api_port}/"
+@pytest.fixture
+def address(default_server):
+    return f"http://127.0.0.1:{default_server.rest_api_port}/"
 
 
 @pytest.fixture(scope="module")

@@ -459,6 +459,7 @@ def test_a_run_that_cannot_start_leaves_nothing(base, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_muon_at_full_size_resumes_exactly(base, tmp_path):
     settings = {"optimizer": "muon", "scale": 1, "rate_power": 2.0, "output": str(tmp_path)}
     config = replace(base, steps=6, finish_steps=0, held_out=0, **settings)
