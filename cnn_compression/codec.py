@@ -8,7 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_compression import container, container_ops, jpeg, targets
+from cnn_compression.canvas import on_canvas
 from cnn_compression.container import PayloadError
+from cnn_compression.functions import traced
 from cnn_compression.metrics import psnr
 from cnn_compression.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.models.multi_scale import as_multi_scale
@@ -25,7 +27,6 @@ if keras.backend.backend() != "tensorflow":
 
 _IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
 _MAX_PIXELS = tf.TensorSpec((), tf.int64)
-_ANY = jpeg.MAX_SIDE**2  # as the most pixels: what the encoder has made, it may restore
 
 
 def fingerprint(model):
@@ -192,7 +193,7 @@ class Codec:
 
     def psnr_of(self, image, payload):
         """dB, float32 scalar, of what a payload of this codec, string scalar, restores to."""
-        return psnr(image, self.decode_one(payload, _ANY))
+        return psnr(image, self.restore(jpeg.decode(payload), container_ops.unpack(payload)))
 
     def _kept(self, name, effort, function, signature):
         """`function` as the `tf.function` of this name and effort, made once."""
@@ -200,7 +201,7 @@ class Codec:
             most = len(EFFORT_STEPS) - 1
             raise ValueError(f"effort must be an integer in 0..{most}. Received: {effort!r}")
         if (name, effort) not in self._functions:
-            self._functions[name, effort] = tf.function(function, signature)
+            self._functions[name, effort] = traced(function, signature)
         return self._functions[name, effort]
 
     def decode(self, payload, max_pixels=container.MAX_PIXELS):
@@ -285,7 +286,7 @@ class Codec:
     def route(self, image, qualities):
         """As `MultiScale.route`, of one image at qualities int32 `[Q]`: two int32 `[Q]`."""
         squares = map_tiles(
-            lambda x: texture_squares(to_unit(x)),
+            lambda x: texture_squares(to_unit(on_canvas(x)[0])),
             image,
             [tf.maximum(side // 16, 1) for side in tf.unstack(tf.shape(image)[:2])],
             cell_in=16,
@@ -321,15 +322,16 @@ class Codec:
         uint8 `[H, W, C]`; a bad payload raises."""
 
         def decode_one(payload, max_pixels):
-            status = self._verify(payload, max_pixels)
+            status = self.verify(payload, max_pixels)
             message = tf.strings.join(["bad payload: ", status])
             with tf.control_dependencies([tf.debugging.Assert(tf.equal(status, ""), [message])]):
                 payload = tf.identity(payload)
             return self.restore(jpeg.decode(payload), container_ops.unpack(payload))
 
-        return tf.function(decode_one, [tf.TensorSpec((), tf.string), _MAX_PIXELS])
+        return traced(decode_one, [tf.TensorSpec((), tf.string), _MAX_PIXELS])
 
-    def _verify(self, payload, max_pixels):
+    def verify(self, payload, max_pixels):
+        """What is wrong with a payload, string scalar; see `container_ops.verify`."""
         return container_ops.verify(payload, self.fingerprint, self.model.scales, max_pixels)
 
     @functools.cached_property
@@ -349,7 +351,7 @@ class Codec:
             return tf.case(restored)
 
         header = dict.fromkeys(container_ops.NUMBERS, tf.TensorSpec((), tf.int32))
-        return tf.function(restore, [_IMAGE, header])
+        return traced(restore, [_IMAGE, header])
 
     @functools.cached_property
     def decode_batch(self):
@@ -363,16 +365,14 @@ class Codec:
                 parallel_iterations=1,
             )
 
-        return tf.function(decode_batch, [tf.TensorSpec((None,), tf.string), _MAX_PIXELS])
+        return traced(decode_batch, [tf.TensorSpec((None,), tf.string), _MAX_PIXELS])
 
     @functools.cached_property
     def _statuses(self):
-        return tf.function(
-            lambda payloads, max_pixels: tf.map_fn(
-                lambda payload: self._verify(payload, max_pixels), payloads
-            ),
-            [tf.TensorSpec((None,), tf.string), _MAX_PIXELS],
-        )
+        def statuses(payloads, max_pixels):
+            return tf.map_fn(lambda payload: self.verify(payload, max_pixels), payloads)
+
+        return traced(statuses, [tf.TensorSpec((None,), tf.string), _MAX_PIXELS])
 
     def _as_images(self, image):
         """An image or a batch as a uint8 tensor, and whether it is one image."""

@@ -5,11 +5,13 @@ import re
 import shutil
 from pathlib import Path
 
-from cnn_compression import serving_assets
+from cnn_compression import serving_assets, serving_graph
 from cnn_compression.codec import Codec, load
 from cnn_compression.model_files import write_exported
 from cnn_compression.models.multi_scale import MultiScale
 from cnn_compression.signatures import MAX_PIXELS, signatures
+
+_MOST_PIXELS = (2**31 - 2**20) // 3  # a protocol buffer ends at 2 GiB
 
 
 def export(
@@ -25,7 +27,7 @@ def export(
 
     The folder is a SavedModel with `signatures`, and says in `assets.extra/` how the Keras model of
     its variables is built, which `cnn_compression.load` reads and training can start from. Beside
-    it lie warm-up requests, where tensorflow-serving-api is installed, and batching parameters.
+    it lie warm-up requests, where tensorflow-serving-api is installed.
 
     Args:
         models: one or several as for `model_files.find_model`: the output folder of a training run,
@@ -43,8 +45,8 @@ def export(
         `Path` of the version's folder.
 
     Raises:
-        ValueError: where a model is none or they do not go together, the name is no name, or the
-            version is taken.
+        ValueError: where a model is none or they do not go together, the name is no name, the
+            version is taken, or `max_pixels` are more than a tensor's bytes can say.
     """
     codec = _joined(models, ranges, handovers)
     name = name or codec.name
@@ -53,6 +55,8 @@ def export(
     folder = Path(output, name)
     taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
     version = version or max(taken, default=0) + 1
+    if not 1 <= max_pixels <= _MOST_PIXELS:
+        raise ValueError(f"max_pixels must be in 1..{_MOST_PIXELS}. Received: {max_pixels}")
     if version < 1 or version in taken:
         raise ValueError(f"version must be from 1 and not of {taken}. Received: {version}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +64,7 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
     try:
         write_exported(codec.model, temporary, signatures(codec, max_pixels))
+        serving_graph.make_light(temporary)
         serving_assets.write(codec, name, temporary)
         temporary.rename(folder / str(version))
     finally:

@@ -12,6 +12,8 @@ import functools
 
 import tensorflow as tf
 
+from cnn_compression.functions import one_of, shared
+
 MAX_SIDE = 65_500  # pixels: libjpeg's limit
 MAX_SAMPLES = 2**29 - 1  # of all channels: what TensorFlow's decoder takes
 
@@ -21,7 +23,7 @@ def _encoder(chroma, progressive=(False, True)):
     """`tf.function` of (image, quality) for one kind of chroma: the smallest of these files.
 
     `tf.io.encode_jpeg` takes its quality as an attribute, and the op that takes a tensor has
-    neither progressive mode nor optimised tables: so each quality is a branch of its own.
+    neither progressive mode nor optimised tables: so each quality is a function of its own.
     """
 
     def encode(image, quality):
@@ -31,24 +33,26 @@ def _encoder(chroma, progressive=(False, True)):
         with tf.control_dependencies([in_range, check_size(*tf.unstack(tf.shape(image)))]):
             image = tf.identity(image)
 
-        def write(quality):
-            return [
-                tf.io.encode_jpeg(
-                    image,
-                    quality=quality,
-                    progressive=kind,
-                    optimize_size=True,
-                    chroma_downsampling=chroma == "4:2:0",
-                )
-                for kind in progressive
-            ]
-
-        branches = [functools.partial(write, q) for q in range(1, 101)]
-        files = tf.stack(tf.switch_case(quality - 1, branches))
+        writers = [functools.partial(write, quality) for quality in range(1, 101)]
+        files = one_of(quality - 1, writers, image, tf.string, [len(progressive)])
         return files[tf.argmin(tf.strings.length(files))]
 
+    def write(quality, image):
+        chroma_downsampling = chroma == "4:2:0"
+        files = [
+            tf.io.encode_jpeg(
+                image,
+                quality=quality,
+                progressive=kind,
+                optimize_size=True,
+                chroma_downsampling=chroma_downsampling,
+            )
+            for kind in progressive
+        ]
+        return tf.stack(files)
+
     image = tf.TensorSpec((None, None, None), tf.uint8)
-    return tf.function(encode, [image, tf.TensorSpec((), tf.int32)])
+    return shared(encode, [image, tf.TensorSpec((), tf.int32)])
 
 
 def check_size(height, width, channels):

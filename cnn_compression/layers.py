@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from cnn_compression.canvas import no_frame
 from cnn_compression.jpeg_twin import LUMA_TABLE, mean_luma_step
 from cnn_compression.ops import BLOCK_DCT, RGB_TO_YCC, map_blocks
 
@@ -72,17 +73,21 @@ class ResidualBlock(keras.layers.Layer):
         self.conv2.build(x_shape)
         self.modulation.build(embedding_shape)
 
-    def call(self, x, embedding):
-        """float `[N, H, W, filters]` and `[N, units]` to `[N, H, W, filters]`."""
+    def call(self, x, embedding, frame=no_frame):
+        """float `[N, H, W, filters]` and `[N, units]` to `[N, H, W, filters]`.
+
+        `frame`: `canvas.Frame` of a picture that does not fill x.
+        """
+        x = frame(x)
         scale, shift = ops.split(self.modulation(embedding), 2, axis=-1)
         if x.shape[0] == 1:
             # One quality folds into the weights: fewer passes over the features.
-            kernel = self.conv1.kernel * (1.0 + scale[0])
-            bias = self.conv1.bias * (1.0 + scale[0]) + shift[0]
-            y = ops.conv(x, kernel, padding="same") + bias
+            scale = 1.0 + scale[0]
+            bias = self.conv1.bias * scale + shift[0]
+            y = ops.conv(x, self.conv1.kernel * scale, padding="same") + bias
         else:
             y = self.conv1(x) * (1.0 + scale)[:, None, None] + shift[:, None, None]
-        return x + self.conv2(ops.relu(y))
+        return x + self.conv2(frame(ops.relu(y)))
 
     def get_config(self):
         return super().get_config() | {"filters": self.filters}
@@ -113,8 +118,11 @@ class Emphasis(keras.layers.Layer):
     def build(self, x_shape, embedding_shape):
         self.log_gains.build(embedding_shape)
 
-    def call(self, x, embedding, inverse=False):
-        """float32 `[N, H, W, C]` in about [0, 1] and `[N, units]` to `[N, H, W, C]`."""
+    def call(self, x, embedding, inverse=False, size=None):
+        """float32 `[N, H, W, C]` in about [0, 1] and `[N, units]` to `[N, H, W, C]`.
+
+        `size`: height and width of the picture in x's upper left, where it does not fill it.
+        """
         logs = self.log_gains(ops.cast(embedding, "float32"))
         gains = ops.exp(-logs if inverse else logs)
         transform = ops.matmul(BLOCK_DCT.T * gains[:, None, :64], BLOCK_DCT)
@@ -122,10 +130,10 @@ class Emphasis(keras.layers.Layer):
         # all channels goes through one matrix: that of the chroma gain, and for luma what differs.
         chroma_gain = gains[:, 64:, None]
         weights = RGB_TO_YCC[:, 0] if x.shape[-1] == 3 else np.ones(1, np.float32)
-        size = 64 * len(weights)
+        depth = 64 * len(weights)
         of_luma = transform - chroma_gain * np.eye(64, dtype=np.float32)
         of_luma = of_luma[:, :, None, :, None] * np.tile(weights, (len(weights), 1))[:, None]
-        matrices = ops.reshape(of_luma, (-1, size, size))
-        matrices += chroma_gain * ops.eye(size)
+        matrices = ops.reshape(of_luma, (-1, depth, depth))
+        matrices += chroma_gain * ops.eye(depth)
         # Levels count from JPEG's 128.
-        return map_blocks(x, matrices, 128 / 255 * (1.0 - gains[:, :1, None]))
+        return map_blocks(x, matrices, 128 / 255 * (1.0 - gains[:, :1, None]), size)

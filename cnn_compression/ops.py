@@ -37,12 +37,24 @@ def straight_through_round(x, bias=0.5):
 
 def pad_to_multiple(x, multiple):
     """Repeats the last row and column of `[N, H, W, C]` until H and W divide by `multiple`."""
-    for axis in (1, 2):
-        size = ops.shape(x)[axis]
-        padded = -(-size // multiple) * multiple
-        if isinstance(size, int) and padded == size:
-            continue
-        x = ops.take(x, ops.minimum(ops.arange(padded), size - 1), axis=axis)
+    sides = ops.shape(x)[1:3]
+    return repeat_edges(x, sides, [-(-side // multiple) * multiple for side in sides])
+
+
+def repeat_edges(x, size, sides):
+    """The upper left part of `[N, .., .., C]`, its last row and column repeated.
+
+    Args:
+        x: at least as large as `size`.
+        size: height and width of the part.
+        sides: height and width of what comes out.
+
+    Returns:
+        `[N, *sides, C]`.
+    """
+    for axis, end, side in zip((1, 2), size, sides, strict=True):
+        if not (isinstance(end, int) and end == side == x.shape[axis]):
+            x = ops.take(x, ops.minimum(ops.arange(side), end - 1), axis=axis)
     return x
 
 
@@ -215,7 +227,7 @@ def block_idct(coefficients):
     return depth_to_space(ops.matmul(columns, _DCT_ROWS.T) / 32.0, 8)
 
 
-def map_blocks(x, matrices, offset=0.0):
+def map_blocks(x, matrices, offset=0.0, size=None):
     """Multiplies each 8x8 block, its values by rows, by its item's matrix.
 
     Blocks at the right and lower edge that are not whole stay as they are.
@@ -224,16 +236,22 @@ def map_blocks(x, matrices, offset=0.0):
         x: `[N, H, W, C]`.
         matrices: `[N, 64 C, 64 C]`, rows of what comes out.
         offset: what is added: a number, or `[N, 1, 1]`.
+        size: height and width of the picture in x's upper left, where it does not fill it.
 
     Returns:
         `[N, H, W, C]`.
     """
     number, height, width, channels = ops.shape(x)
-    whole_height, whole_width = height // 8 * 8, width // 8 * 8
+    whole_height, whole_width = (side // 8 * 8 for side in size or (height, width))
     blocks = space_to_depth(x[:, :whole_height, :whole_width], 8)
     _, rows, columns, depth = ops.shape(blocks)
     flat = ops.reshape(blocks, (number, rows * columns, depth))
-    mapped = ops.matmul(flat, ops.transpose(matrices, (0, 2, 1))) + offset
+    matrices = ops.transpose(matrices, (0, 2, 1))
+    if x.shape[0] == 1:
+        # oneDNN keeps something for each shape that it multiplies batches of.
+        mapped = (ops.matmul(flat[0], matrices[0]) + offset)[None]
+    else:
+        mapped = ops.matmul(flat, matrices) + offset
     mapped = depth_to_space(ops.reshape(mapped, (number, rows, columns, depth)), 8)
     upper = ops.concatenate([mapped, x[:, :whole_height, whole_width:]], axis=2)
     return ops.concatenate([upper, x[:, whole_height:]], axis=1)
@@ -246,4 +264,4 @@ def log2(x):
 
 def luma(rgb):
     """`[..., 3]` RGB to its BT.601 luma `[..., 1]`, in the same units."""
-    return ops.matmul(rgb, RGB_TO_YCC[:, :1])
+    return ops.sum(rgb * RGB_TO_YCC[:, 0], axis=-1, keepdims=True)

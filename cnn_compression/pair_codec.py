@@ -5,6 +5,8 @@ import functools
 import tensorflow as tf
 
 from cnn_compression import jpeg
+from cnn_compression.canvas import on_canvas
+from cnn_compression.functions import shared
 from cnn_compression.metrics import mse
 from cnn_compression.ops import luma, to_uint8, to_unit
 from cnn_compression.refine import refine
@@ -12,6 +14,9 @@ from cnn_compression.tiles import map_tiles
 
 # Pixels of a side that go through a network at once, besides the overlap: memory follows it.
 TILE = 1024
+
+_IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
+_INTEGER = tf.TensorSpec((), tf.int32)
 
 
 class PairCodec:
@@ -30,7 +35,7 @@ class PairCodec:
 
     def __init__(self, pair, tile=TILE, report=None):
         self.pair, self.tile, self.report = pair, tile, report
-        self.scale = pair.scale
+        self.scale, self._compactors = pair.scale, {}
 
     def encode(self, image, quality, steps=0):
         """Image to JPEG file.
@@ -65,31 +70,45 @@ class PairCodec:
         Returns:
             uint8 `[height, width, C]`.
         """
+        return self._restorer(compact_hat, quality, height, width)
 
+    @functools.cached_property
+    def _restorer(self):
+        return shared(self._restore, [_IMAGE, _INTEGER, _INTEGER, _INTEGER])
+
+    def _restore(self, compact_hat, quality, height, width):
         def network(x):
+            x, size = on_canvas(x, self.scale)
             x, grey = self._to_model(x)
             sides = (side * self.scale for side in tf.unstack(tf.shape(x)[1:3]))
-            image_hat = self.pair.restore(to_unit(x), quality[None], *sides)
+            image_hat = self.pair.restore(to_unit(x), quality[None], *sides, size=size)
             return to_uint8(self._from_model(image_hat, grey))
 
         return self._map(network, compact_hat, (height, width), 1, self.scale)
 
     def _write(self, image, quality, steps):
-        def network(x):
-            x, grey = self._to_model(x)
-            x = to_unit(x)
-            compact = self.pair.compact(x, quality[None])
-            if steps:
-                compact = refine(self.pair, x, compact, quality[None], grey, steps)
-            return to_uint8(self._from_model(compact, grey))
-
         height, width, channels = tf.unstack(tf.shape(image))
         sides = [-(-side // self.scale) for side in (height, width)]
         with tf.control_dependencies([jpeg.check_size(*sides, channels)]):
             sides = [tf.identity(side) for side in sides]
-        return jpeg.encode(
-            self._map(network, image, sides, self.scale, 1), quality, self.pair.chroma
-        )
+        if steps not in self._compactors:
+            compact = functools.partial(self._compact, steps)
+            self._compactors[steps] = shared(compact, [_IMAGE, *[_INTEGER] * 3])
+        compact = self._compactors[steps](image, quality, *sides)
+        return jpeg.encode(compact, quality, self.pair.chroma)
+
+    def _compact(self, steps, image, quality, height, width):
+        def network(x):
+            # What is refined is the picture alone: a canvas would count as well.
+            x, size = (x, None) if steps else on_canvas(x)
+            x, grey = self._to_model(x)
+            x = to_unit(x)
+            compact = self.pair.compact(x, quality[None], size=size)
+            if steps:
+                compact = refine(self.pair, x, compact, quality[None], grey, steps)
+            return to_uint8(self._from_model(compact, grey))
+
+        return self._map(network, image, (height, width), self.scale, 1)
 
     def _cost(self, image, quality, file):
         """Distortion + lambda x rate of what a JPEG file restores to: float32 scalar."""

@@ -1,8 +1,4 @@
-"""What TensorFlow Serving reads beside a SavedModel: warm-up requests, batching parameters.
-
-The latter only where it is told to --enable_per_model_batching_parameters; without, one file holds
-for all models, as `serving/batching.config` does.
-"""
+"""What TensorFlow Serving reads beside a SavedModel: warm-up requests."""
 
 import importlib.util
 
@@ -10,19 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
-BATCHING_FILE = "batching_params.pbtxt"
 # Small, and as a photograph on a page. A server runs these before it calls a version available.
 SIZES = ((192, 256), (576, 768))
-
-# serving/batching.config says why.
-BATCHING = """\
-max_batch_size { value: 64 }
-enable_large_batch_splitting { value: true }
-max_execution_batch_size { value: 4 }
-batch_timeout_micros { value: 2000 }
-max_enqueued_batches { value: 8 }
-num_batch_threads { value: 2 }
-"""
 
 
 def has_serving_api():
@@ -31,14 +16,13 @@ def has_serving_api():
 
 
 def write(codec, name, folder):
-    """Writes the files.
+    """Writes the requests, where there is what it needs.
 
     Args:
         codec: `Codec`, whose payloads the requests carry.
         name: of the model.
         folder: `Path` of the SavedModel. Warm-up requests need tensorflow-serving-api.
     """
-    (folder / BATCHING_FILE).write_text(BATCHING, encoding="utf-8")
     if has_serving_api():
         with tf.io.TFRecordWriter(str(folder / WARMUP_FILE)) as writer:
             for signature, inputs in warmup_requests(codec):
@@ -56,7 +40,10 @@ def warmup_requests(codec):
         limit = np.array([len(payloads[0])], np.int32)
         yield "encode_to_size", {"image_bytes": files, "max_bytes": limit}
         if (height, width) == SIZES[0]:  # raw pixels make a large file
-            yield "encode_pixels", {"pixels": image[None], "quality": quality}
+            named = zip(("height", "width", "channels"), image.shape, strict=True)
+            sizes = {key: np.array([side], np.int32) for key, side in named}
+            pixels = np.array([image.tobytes()], object)
+            yield "encode_pixels", {"pixels_bytes": pixels, "quality": quality} | sizes
         for signature in ("serving_default", "decode", "decode_pixels", "info"):
             yield signature, {"payload_bytes": payloads}
 

@@ -5,26 +5,28 @@
     encode          image_bytes string[N], quality int32[N]       payload_bytes string[N]
     encode_to_size  image_bytes string[N], max_bytes int32[N]     payload_bytes string[N],
                                                                   quality int32[N]
-    encode_pixels   pixels uint8[N, H, W, C], quality int32[N]    payload_bytes string[N]
-    decode_pixels   payload_bytes string[N]                       pixels uint8[N, H, W, C]
+    encode_pixels   pixels_bytes string[N], height, width,        payload_bytes string[N]
+                    channels, quality, all int32[N]
+    decode_pixels   payload_bytes string[N]                       pixels_bytes string[N], height,
+                                                                  width, channels, all int32[N]
     info            payload_bytes string[N]                       height, width, channels, scale,
                                                                   quality, all int32[N]
 
 `decode` is also `serving_default`: it is what only the model can do, and of a single input, so that
 a request needs no more than the payload. `image_bytes` going in are PNG, JPEG, GIF or BMP, of
-different sizes in one batch where wanted. `encode_to_size` takes the highest quality whose payload
-is no larger than `max_bytes`; the payload may be a better one than that quality's own, see
-`Codec.encode_to`. The pixels of one batch share a size; in `decode_pixels` it is that of the first
-payload that can be restored, and the limit of pixels is that of all together.
+different sizes in one batch where wanted. `pixels_bytes` are an image's uint8 `[height, width,
+channels]` as they lie in memory. `encode_to_size` takes the highest quality whose payload is no
+larger than `max_bytes`; the payload may be a better one than that quality's own, see
+`Codec.encode_to`.
 
 `status` is empty where all went well. Otherwise it says what was wrong with this item, whose
-outputs are then empty strings, zeros, or black pixels; the others are served. Whatever a header can
-tell is checked before anything is decoded, the number of pixels too.
+outputs are then empty strings and zeros; the others are served. Whatever a header can tell is
+checked before anything is decoded, the number of pixels too. What a batch answers is held in memory
+until all of it is done: once that is `MAX_ANSWER` bytes or more, further items are not begun. A
+batch of more than `MAX_ITEMS` fails, whatever its items are.
 
 Names of bytes end in `_bytes`, so that TensorFlow Serving's REST sends base64.
 """
-
-import functools
 
 import tensorflow as tf
 
@@ -32,11 +34,12 @@ from cnn_compression import container_ops, images, jpeg
 from cnn_compression.attempts import attempt, otherwise_said, unless_wrong
 
 MAX_PIXELS = 64 * 10**6
+# A number is all that a tensor of many empty items takes to be sent, but not what it takes here.
+MAX_ITEMS = 1024
+MAX_ANSWER = 2**26  # bytes
 
-_STRINGS = tf.TensorSpec((None,), tf.string)
-_PIXELS = tf.TensorSpec((None, None, None, None), tf.uint8)
-_INTEGERS = tf.TensorSpec((None,), tf.int32)
-_IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
+_STRINGS, _INTEGERS = tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.int32)
+_SIZE = container_ops.NUMBERS[:3]  # height, width, channels
 
 
 def signatures(codec, max_pixels=MAX_PIXELS):
@@ -52,59 +55,79 @@ def signatures(codec, max_pixels=MAX_PIXELS):
     items = _Items(codec, max_pixels)
 
     def encode(image_bytes, quality):
-        _one_each(image_bytes, quality)
-        payloads, status = _each(items.encode, (image_bytes, quality), tf.string)
+        payloads, status = _each(items.encode, [image_bytes, quality], "")
         return {"payload_bytes": payloads, "status": status}
 
     def encode_to_size(image_bytes, max_bytes):
-        _one_each(image_bytes, max_bytes)
-        outputs = _each(items.encode_to_size, (image_bytes, max_bytes), tf.string, tf.int32)
+        outputs = _each(items.encode_to_size, [image_bytes, max_bytes], "", 0)
         return dict(zip(("payload_bytes", "quality", "status"), outputs, strict=True))
 
     def decode(payload_bytes):
-        files, status = _each(items.decode, payload_bytes, tf.string)
+        files, status = _each(items.decode, [payload_bytes], "")
         return {"image_bytes": files, "status": status}
 
-    def encode_pixels(pixels, quality):
-        _one_each(pixels, quality)
-        payloads, status = items.encode_batch(pixels, quality)
+    def encode_pixels(pixels_bytes, height, width, channels, quality):
+        inputs = [pixels_bytes, height, width, channels, quality]
+        payloads, status = _each(items.encode_pixels, inputs, "")
         return {"payload_bytes": payloads, "status": status}
 
     def decode_pixels(payload_bytes):
-        pixels, status = items.decode_batch(payload_bytes)
-        return {"pixels": pixels, "status": status}
+        outputs = _each(items.decode_pixels, [payload_bytes], "", 0, 0, 0)
+        return dict(zip(("pixels_bytes", *_SIZE, "status"), outputs, strict=True))
 
     def info(payload_bytes):
-        numbers, status = _each(items.info, payload_bytes, tf.int32)
-        return dict(zip(container_ops.NUMBERS, tf.unstack(numbers, 5, axis=1), strict=True)) | {
-            "status": status
-        }
+        outputs = _each(items.info, [payload_bytes], 0, 0, 0, 0, 0)
+        return dict(zip((*container_ops.NUMBERS, "status"), outputs, strict=True))
 
-    trace = functools.partial(tf.function, autograph=False)
-    decode = trace(decode, [_STRINGS])
+    decode = _function(decode, [_STRINGS])
     return {
         "serving_default": decode,
         "decode": decode,
-        "encode": trace(encode, [_STRINGS, _INTEGERS]),
-        "encode_to_size": trace(encode_to_size, [_STRINGS, _INTEGERS]),
-        "encode_pixels": trace(encode_pixels, [_PIXELS, _INTEGERS]),
-        "decode_pixels": trace(decode_pixels, [_STRINGS]),
-        "info": trace(info, [_STRINGS]),
+        "encode": _function(encode, [_STRINGS, _INTEGERS]),
+        "encode_to_size": _function(encode_to_size, [_STRINGS, _INTEGERS]),
+        "encode_pixels": _function(encode_pixels, [_STRINGS, *[_INTEGERS] * 4]),
+        "decode_pixels": _function(decode_pixels, [_STRINGS]),
+        "info": _function(info, [_STRINGS]),
     }
 
 
-def _one_each(items, settings):
-    """A request whose inputs do not go together fails as a whole: its items are not known."""
-    message = "expected as many qualities or limits as images"
-    tf.debugging.assert_equal(tf.shape(items)[0], tf.shape(settings)[0], message)
+def _function(function, signature):
+    return tf.function(function, signature, autograph=False)
 
 
-def _each(function, items, *dtypes):
-    """`function` of each item: its outputs, and the statuses."""
-    # One after the other: each takes all cores, and the memory for a picture.
-    return tf.map_fn(
-        function, items, fn_output_signature=(*dtypes, tf.string), parallel_iterations=1
-    )
+def _each(function, inputs, *nothing):
+    """`function` of each item, one after the other: each takes all cores, and a picture's memory.
+
+    Args:
+        function: of an item's inputs, scalars, to its outputs and status, scalars.
+        inputs: list of tensors `[N]`.
+        nothing: the outputs where something is wrong: "" or 0.
+
+    Returns:
+        The outputs and the statuses, `[N]` each.
+    """
+    counts = [tf.shape(values)[0] for values in inputs]
+    # Its items are not known where these do not hold: such a request fails as a whole.
+    known = [
+        tf.debugging.assert_less_equal(counts[0], MAX_ITEMS, f"at most {MAX_ITEMS} items"),
+        tf.debugging.assert_equal(counts, counts[0], "as many of each input as of the first"),
+    ]
+    with tf.control_dependencies(known):
+        count = tf.identity(counts[0])
+    nothing = [tf.constant(value) for value in (*nothing, "")]
+
+    def step(number, left, *done):
+        status = otherwise_said(left > 0, f"those before it have {MAX_ANSWER} bytes: ask again")
+        item = [values[number] for values in inputs]
+        outputs = unless_wrong(status, lambda: function(*item), *nothing[:-1])
+        sizes = [tf.strings.length(value) for value in outputs if value.dtype == tf.string]
+        done = [array.write(number, value) for array, value in zip(done, outputs, strict=True)]
+        return number + 1, left - tf.cast(sum(sizes), tf.int64), *done
+
+    arrays = [tf.TensorArray(value.dtype, count, element_shape=()) for value in nothing]
+    state = tf.constant(0), tf.constant(MAX_ANSWER, tf.int64), *arrays
+    ends = tf.while_loop(lambda number, *_: number < count, step, state, parallel_iterations=1)
+    return [array.stack() for array in ends[2:]]
 
 
 class _Items:
@@ -114,17 +137,32 @@ class _Items:
         self.codec, self.max_pixels = codec, max_pixels
         self.nothing = tf.zeros([0, 0, 0], tf.uint8)
 
-    def encode(self, item):
-        contents, quality = item
-        image, status = self._read(contents, _quality_status(quality))
+    def encode(self, contents, quality):
+        def read():
+            return self._read(contents)
 
-        def payload():
-            return self.codec.encoder()(image, quality), ""
+        image, status = unless_wrong(_quality_status(quality), read, self.nothing)
+        return self._encoded(image, quality, status)
 
-        return unless_wrong(status, payload, "")
+    def encode_pixels(self, contents, height, width, channels, quality):
+        size = [height, width, channels]
 
-    def encode_to_size(self, item):
-        contents, max_bytes = item
+        def measure():
+            expected = tf.reduce_prod(tf.cast(size, tf.int64))
+            received = tf.strings.length(contents)
+            fits = tf.equal(tf.cast(received, tf.int64), expected)
+            wrong = ("expected height x width x channels bytes: ", expected, ". Received: ")
+            return unless_wrong(otherwise_said(fits, *wrong, received), read, self.nothing)
+
+        def read():
+            return tf.reshape(tf.io.decode_raw(contents, tf.uint8), size), ""
+
+        status = self._size_status(*size)
+        _, status = unless_wrong(status, lambda: ("", _quality_status(quality)), "")
+        image, status = unless_wrong(status, measure, self.nothing)
+        return self._encoded(image, quality, status)
+
+    def encode_to_size(self, contents, max_bytes):
         image, status = self._read(contents)
 
         def payload():
@@ -134,69 +172,32 @@ class _Items:
 
         return unless_wrong(status, payload, "", 0)
 
-    def encode_batch(self, pixels, quality):
-        """All items at once, as they share a size."""
-        of_all = self._size_status(*tf.unstack(tf.shape(pixels)[1:]))
-        status = tf.where(tf.equal(of_all, ""), _quality_status(quality), of_all)
-        fine = tf.equal(status, "")
-        payloads = tf.cond(
-            tf.reduce_any(fine),
-            lambda: self.codec.batch_encoder()(pixels[fine], quality[fine]),
-            lambda: tf.zeros([0], tf.string),
-        )
-        places = [tf.cast(tf.where(which)[:, 0], tf.int32) for which in (fine, ~fine)]
-        return tf.dynamic_stitch(places, [payloads, tf.fill(tf.shape(places[1]), "")]), status
-
     def decode(self, payload):
         image, status = self._restore(payload)
         return unless_wrong(status, lambda: (images.encode_png(image), ""), "")
 
-    def decode_batch(self, payloads):
-        """All items, which must restore to the size of the first that can be restored."""
-
-        def restore(payload):
-            image, status = self._restore(payload)
-            return tf.io.serialize_tensor(image), tf.shape(image), status
-
-        raw, shapes, status = _each(restore, payloads, tf.string, tf.int32)
-        fine = tf.equal(status, "")
-        shape = tf.concat([shapes[fine], [[0, 0, 0]]], axis=0)[0]
-        pixels = tf.size(raw, tf.int64) * tf.reduce_prod(tf.cast(shape[:2], tf.int64))
-        fits = pixels <= self.max_pixels
-        shape = tf.where(fits, shape, 0)
-        same = tf.reduce_all(tf.equal(shapes, shape), axis=1)
-        wrong = "restores to another size than the first payload of its batch"
-        too_many = otherwise_said(fits, pixels, f" pixels together: at most {self.max_pixels}")
-        of_batch = tf.where(fits, otherwise_said(same, wrong), too_many)
-        status = tf.where(fine, of_batch, status)
-
-        def place(item):
-            image, status = item
-            return tf.cond(
-                tf.equal(status, ""),
-                lambda: tf.ensure_shape(tf.io.parse_tensor(image, tf.uint8), [None] * 3),
-                lambda: tf.zeros(shape, tf.uint8),
-            )
-
-        pixels = tf.map_fn(place, (raw, status), fn_output_signature=_IMAGE)
-        return pixels, status
+    def decode_pixels(self, payload):
+        image, status = self._restore(payload)
+        # What TensorFlow writes of a tensor ends with its bytes.
+        written, size = tf.io.serialize_tensor(image), tf.size(image)
+        pixels = tf.strings.substr(written, tf.strings.length(written) - size, size)
+        return pixels, *tf.unstack(tf.shape(image)), status
 
     def info(self, payload):
-        """The numbers of a payload's header, int32 `[5]`."""
-        status = container_ops.verify(
-            payload, self.codec.fingerprint, self.codec.model.scales, self.max_pixels
-        )
+        """The numbers of a payload's header."""
+        status = self.codec.verify(payload, self.max_pixels)
 
         def numbers():
-            numbers = tf.stack(
-                [container_ops.unpack(payload)[key] for key in container_ops.NUMBERS]
-            )
-            return numbers, self._size_status(*tf.unstack(numbers[:3]))
+            header = container_ops.unpack(payload)
+            return *header.values(), self._size_status(*(header[name] for name in _SIZE))
 
-        return unless_wrong(status, numbers, tf.zeros([5], tf.int32))
+        return unless_wrong(status, numbers, *[0] * len(container_ops.NUMBERS))
+
+    def _encoded(self, image, quality, status):
+        return unless_wrong(status, lambda: (self.codec.encoder()(image, quality), ""), "")
 
     def _restore(self, payload):
-        _, status = self.info(payload)
+        *_, status = self.info(payload)
 
         def read():
             compact_hat, complete = attempt(jpeg.decode, payload, self.nothing)
@@ -208,13 +209,8 @@ class _Items:
         compact_hat, status = unless_wrong(status, read, self.nothing)
         return unless_wrong(status, restore, self.nothing)
 
-    def _read(self, contents, status=""):
-        """The image of a file's bytes, where nothing is wrong already."""
-
-        def read():
-            own = container_ops.is_payload(contents)
-            wrong = otherwise_said(~own, "is a payload already: expected the image that it was of")
-            return unless_wrong(wrong, decode, self.nothing)
+    def _read(self, contents):
+        """The image of a file's bytes."""
 
         def decode():
             return images.decode_checked(contents, self.max_pixels)
@@ -222,7 +218,9 @@ class _Items:
         def sized():
             return image, self._size_status(*tf.unstack(tf.shape(image)))
 
-        image, status = unless_wrong(status, read, self.nothing)
+        own = container_ops.is_payload(contents)
+        wrong = otherwise_said(~own, "is a payload already: expected the image that it was of")
+        image, status = unless_wrong(wrong, decode, self.nothing)
         return unless_wrong(status, sized, self.nothing)
 
     def _size_status(self, height, width, channels):
@@ -239,6 +237,5 @@ class _Items:
 
 
 def _quality_status(quality):
-    """Of an int32 tensor of any shape."""
     known = tf.equal(tf.clip_by_value(quality, 1, 100), quality)
     return otherwise_said(known, "quality must be in 1..100. Received: ", quality)

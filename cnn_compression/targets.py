@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from cnn_compression import bisection
 from cnn_compression.bisection import HIGHEST, LOWEST
+from cnn_compression.functions import shared
 from cnn_compression.metrics import bpp
 
 
@@ -60,7 +61,8 @@ def _from_gap(codec, effort, image, payload, quality, search, better):
     encode = functools.partial(codec.pair_encoder(effort), image, finer)
 
     def look():
-        other, found = search(encode, highest=end - 1)
+        # A function of its own: TensorFlow fails to unfold a loop that calls inside of a branch.
+        other, found = shared(functools.partial(search, encode, highest=end - 1), [])()
         return tf.cond((found > 0) & better(other), lambda: other, lambda: payload)
 
     gap = tf.equal(known, quality) & (finer > here) & tf.not_equal(payload, "")

@@ -3,6 +3,8 @@
     client = Client("http://localhost:8501")             # or https://, grpc://, grpcs://
     payload = client.encode(png, quality=40)             # a PNG, JPEG, GIF or BMP file's bytes
     png = client.decode(payload)
+    payload = client.encode_pixels(array)                # uint8 [H, W, C] or [H, W]
+    array = numpy.asarray(client.decode_pixels(payload))
     for result in client.map("decode", payloads, batch=4, concurrency=4):
         ...                                              # bytes, or the ItemError of that item
 
@@ -19,6 +21,7 @@ import json
 import operator
 import queue
 import random
+import re
 import ssl
 import struct
 import time
@@ -28,16 +31,27 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 MAX_MESSAGE_BYTES = 1 << 30  # gRPC's own limit for answers is 4 MiB
-RETRIED_HTTP = (429, 502, 503, 504)
+# Codes of answers, HTTP's and gRPC's.
+BUSY = (429, 502, 503, "UNAVAILABLE", "RESOURCE_EXHAUSTED")
+LATE = (504, "DEADLINE_EXCEEDED")
+TOO_LARGE = (413,)
+# What the model, TensorFlow Serving's batching and gRPC say of what is too much at any time,
+TOO_MANY = re.compile(
+    r"Task size \d+ is larger than max|exceeds maximum batch size|message larger than max"
+    r"|at most \d+ items"
+)
+# of one that the queue has no room for: its items, and what an empty queue takes,
+FULL = re.compile(
+    r"is full; task size is (\d+)"
+    r"(?:.*max_enqueued_batches=(\d+).*max_execution_batch_size=(\d+))?"
+)
+# and of one that came into a batch with another client's.
+MIXED = "from different tasks have different shapes"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds, doubled from one attempt to the next
 CHUNK = 1 << 20
-# What a signature gives for an item, of the outputs by their names.
-RESULTS = {
-    "encode": operator.itemgetter("payload_bytes"),
-    "encode_to_size": operator.itemgetter("payload_bytes", "quality"),
-    "decode": operator.itemgetter("image_bytes"),
-    "info": dict,
-}
+PIXELS = ("pixels_bytes", "height", "width", "channels")
+# How the model's status of an item ends that it has not begun, since the answer is large already.
+ASK_AGAIN = "ask again"
 
 
 class ServerError(OSError):
@@ -45,7 +59,15 @@ class ServerError(OSError):
 
 
 class UnavailableError(ServerError):
-    """The server is away or busy: worth another attempt."""
+    """The server is away or busy, or another's request was in the way: worth another attempt."""
+
+
+class TooManyItemsError(ServerError):
+    """The server takes fewer items, or bytes, in a request."""
+
+
+class FullQueueError(TooManyItemsError, UnavailableError):
+    """The server's queue has no room for so many items: now, or ever."""
 
 
 class ItemError(ValueError):
@@ -59,7 +81,7 @@ class Client:
         server: `http://host:port`, `https://`, `grpc://` or `grpcs://`; `host:port` is REST.
         model: its name at the server.
         version: int, or None for the server's choice.
-        timeout: seconds for a call, all its attempts together.
+        timeout: seconds for a request, all its attempts together.
         attempts: how often an unavailable or busy server is asked.
         certificate: path of a PEM file of the authority that signed the server's, where the
             system does not know it.
@@ -112,6 +134,28 @@ class Client:
         """A payload to a PNG file's bytes. Raises `ItemError` or `ServerError`."""
         return self._one("decode", payload)
 
+    def encode_pixels(self, pixels, quality=50):
+        """An image's pixels to a payload.
+
+        Args:
+            pixels: unsigned bytes `[H, W, C]`, or `[H, W]` for grey: a NumPy array of uint8 or
+                whatever else a `memoryview` can be of, contiguous or not.
+            quality: int, 1 to 100.
+
+        Raises:
+            ValueError: where `pixels` are not that; nothing is sent then.
+            ItemError, ServerError: as ever.
+        """
+        return self._one("encode_pixels", pixels, quality=quality)
+
+    def decode_pixels(self, payload):
+        """A payload to pixels: a memoryview of unsigned bytes `[H, W, C]`.
+
+        `numpy.asarray` of it is the array, which cannot be written to. Raises `ItemError` or
+        `ServerError`.
+        """
+        return self._one("decode_pixels", payload)
+
     def info(self, payload):
         """A payload's height, width, channels, scale and quality, as a dict of int."""
         return self._one("info", payload)
@@ -120,9 +164,11 @@ class Client:
         """Many items, several in a request, several requests at once.
 
         Args:
-            signature: `encode`, `encode_to_size`, `decode` or `info`.
-            items: iterable of bytes, read only as far ahead as requests go out.
-            batch: items in a request.
+            signature: `encode`, `encode_to_size`, `encode_pixels`, `decode`, `decode_pixels` or
+                `info`.
+            items: iterable of bytes, or of pixels as `encode_pixels` takes them: an array
+                `[N, H, W, C]` is one. Read only as far ahead as requests go out.
+            batch: items in a request; where the server takes fewer, they are split among several.
             concurrency: requests at once.
             settings: `quality` or `max_bytes`, the same for all items.
 
@@ -130,9 +176,9 @@ class Client:
             For each item, in their order, what `signature` gives for one, or its `ItemError`.
 
         Raises:
-            ServerError: where the server cannot be reached or refuses a request: TensorFlow Serving
-                does where `batch` is more than its `max_batch_size`.
-            ValueError: for a `batch` or `concurrency` below 1.
+            ServerError: where the server cannot be reached or refuses a request.
+            ValueError: for a `batch` or `concurrency` below 1; in place of a request whose pixels
+                are none.
         """
         if min(batch, concurrency) < 1:
             raise ValueError(f"expected 1 or more. Received: {batch=}, {concurrency=}")
@@ -159,7 +205,7 @@ class Client:
         self.decode(self.encode(_tiny_png()))
 
     def predict(self, signature, inputs):
-        """One request, attempted again while the server is away or busy.
+        """One request, attempted again where that may help: it keeps its items together.
 
         Args:
             signature: its name.
@@ -169,26 +215,33 @@ class Client:
             dict of name to list: of bytes where the name ends in `_bytes`, of int, of str.
 
         Raises:
+            TooManyItemsError: where the server takes fewer items in a request.
             ServerError: where the server cannot be reached in time, or refuses.
         """
-        end = time.monotonic() + self.timeout
-        for attempt in itertools.count(1):
-            left = end - time.monotonic()
-            try:
-                return self._transport.predict(signature, inputs, max(left, 0.001))
-            except UnavailableError:
-                # A random share of the pause keeps many clients from coming back together.
-                pause = min(FIRST_PAUSE * 2 ** min(attempt - 1, 9), LONGEST_PAUSE)
-                pause *= random.uniform(0.5, 1.5)
-                if attempt >= self.attempts or time.monotonic() + pause >= end:
-                    raise
-                time.sleep(pause)
+        return self._attempts(signature, inputs, splits=False)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
+
+    def _attempts(self, signature, inputs, splits):
+        """`predict`; where the items can be split, a full queue is not asked for all again."""
+        end = time.monotonic() + self.timeout
+        for attempt in itertools.count(1):
+            left = end - time.monotonic()
+            try:
+                return self._transport.predict(signature, inputs, max(left, 0.001))
+            except UnavailableError as error:
+                # A random share of the pause keeps many clients from coming back together.
+                pause = min(FIRST_PAUSE * 2 ** min(attempt - 1, 9), LONGEST_PAUSE)
+                pause *= random.uniform(0.5, 1.5)
+                if attempt >= self.attempts or time.monotonic() + pause >= end:
+                    raise
+                time.sleep(pause)
+                if splits and isinstance(error, FullQueueError):
+                    raise
 
     def _one(self, signature, item, **settings):
         [result] = self._many(signature, [item], settings)
@@ -198,19 +251,70 @@ class Client:
 
     def _many(self, signature, items, settings):
         """List of what the signature gives for each item, or `ItemError`."""
-        name = "image_bytes" if signature.startswith("encode") else "payload_bytes"
-        inputs = {name: list(items)} | {
-            key: [value] * len(items) for key, value in settings.items()
-        }
-        outputs = self.predict(signature, inputs)
+        results, waiting = [], [items]
+        while waiting:
+            part = waiting.pop()
+            try:
+                done = self._some(signature, part, settings)
+            except TooManyItemsError:
+                if len(part) == 1:
+                    raise
+                half = len(part) // 2
+                waiting += part[half:], part[:half]
+                continue
+            results += done
+            if len(done) < len(part):
+                waiting.append(part[len(done) :])
+        return results
+
+    def _some(self, signature, items, settings):
+        """The same, in one request, of the first items, as many as the model has answered."""
+        inputs = _columns(signature, items)
+        inputs |= {key: [value] * len(items) for key, value in settings.items()}
+        outputs = self._attempts(signature, inputs, splits=len(items) > 1)
         if "status" not in outputs:
             raise ServerError(f"expected a status for each item. Received: {sorted(outputs)}")
         statuses = outputs.pop("status")
         rows = [dict(zip(outputs, row, strict=True)) for row in zip(*outputs.values(), strict=True)]
         return [
             ItemError(status) if status else RESULTS[signature](row)
-            for status, row in zip(statuses, rows, strict=True)
+            for number, (status, row) in enumerate(zip(statuses, rows, strict=True))
+            if number == 0 or not status.endswith(ASK_AGAIN)
         ]
+
+
+def _columns(signature, items):
+    """Items as a signature's inputs."""
+    if signature == "encode_pixels":
+        columns = zip(*map(_flat, items), strict=True)
+        return dict(zip(PIXELS, map(list, columns), strict=True))
+    return {"image_bytes" if signature.startswith("encode") else "payload_bytes": items}
+
+
+def _flat(pixels):
+    """The bytes, height, width and channels of `[H, W, C]` or `[H, W]`."""
+    try:
+        view = memoryview(pixels)
+    except (TypeError, ValueError, BufferError):
+        received = type(pixels).__name__
+    else:
+        if view.format.lstrip("@=<>!") == "B" and view.ndim in (2, 3):
+            height, width, channels = (*view.shape, 1)[:3]
+            return view.tobytes(), height, width, channels
+        received = f"{getattr(pixels, 'dtype', view.format)} {view.shape}"
+    raise ValueError(f"expected unsigned bytes [H, W, C] or [H, W]. Received: {received}")
+
+
+def _image(row):
+    """Of an item's outputs, the pixels as a memoryview `[H, W, C]`."""
+    size = [row[name] for name in PIXELS[1:]]
+    try:
+        return memoryview(row["pixels_bytes"]).cast("B", size)
+    except (TypeError, ValueError) as error:
+        received = f"{len(row['pixels_bytes'])} bytes of {size}"
+        raise ServerError(
+            f"expected height x width x channels bytes. Received: {received}"
+        ) from error
 
 
 def _tiny_png():
@@ -225,6 +329,27 @@ def _tiny_png():
         for kind, data in parts
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def _refusal(place, code, said):
+    """The exception for an answer that is an error.
+
+    Args:
+        place: host and port.
+        code: HTTP's, int, or the name of gRPC's.
+        said: what the answer says.
+    """
+    words = f"{place} answers {code}: {said}"
+    if code in LATE:
+        again = "it is not asked again, as that would only repeat the work"
+        return ServerError(f"{words} (it took longer than it may; {again})")
+    full = FULL.search(said)
+    size, batches, each = map(int, full.groups("0")) if full else (0, 0, 0)
+    if code in TOO_LARGE or TOO_MANY.search(said) or size > batches * each > 0:
+        return TooManyItemsError(words)
+    if full:
+        return FullQueueError(words)
+    return (UnavailableError if code in BUSY or MIXED in said else ServerError)(words)
 
 
 class _Rest:
@@ -250,8 +375,7 @@ class _Rest:
             reason = str(error) or type(error).__name__
             raise UnavailableError(f"{self._address.netloc} cannot be reached: {reason}") from error
         if status != 200:
-            kind = UnavailableError if status in RETRIED_HTTP else ServerError
-            raise kind(f"{self._address.netloc} answers {status}: {_said(answer)}")
+            raise _refusal(self._address.netloc, status, _said(answer))
         try:
             outputs = json.loads(answer)["outputs"]
             return {name: _from_json(name, values) for name, values in outputs.items()}
@@ -318,11 +442,11 @@ def _from_json(name, values):
 
 
 def _said(answer):
-    """What the body of an error says."""
+    """What the body of an error says; of a proxy's page, a line."""
     try:
-        return json.loads(answer)["error"]
+        return str(json.loads(answer)["error"])
     except (ValueError, KeyError, TypeError):
-        return answer[:200].decode(errors="replace").strip() or "nothing"
+        return " ".join(answer[:200].decode(errors="replace").split()) or "nothing"
 
 
 class _Grpc:
@@ -368,12 +492,8 @@ class _Grpc:
         try:
             outputs = self._stub.Predict(request, timeout=timeout).outputs
         except self._grpc.RpcError as error:
-            code = self._grpc.StatusCode
-            away = error.code() in (code.UNAVAILABLE, code.RESOURCE_EXHAUSTED)
-            # That is RESOURCE_EXHAUSTED too, and will be so again.
-            away &= "larger than max" not in (error.details() or "")
-            kind = UnavailableError if away else ServerError
-            raise kind(f"{self._place} answers {error.code().name}: {error.details()}") from error
+            said = error.details() or "nothing"
+            raise _refusal(self._place, error.code().name, said) from error
         return {name: self._values(name, proto) for name, proto in outputs.items()}
 
     def _values(self, name, proto):
@@ -386,3 +506,12 @@ class _Grpc:
 
 
 TRANSPORTS = {"http": _Rest, "https": _Rest, "grpc": _Grpc, "grpcs": _Grpc}
+# What a signature gives for an item, of the outputs by their names.
+RESULTS = {
+    "encode": operator.itemgetter("payload_bytes"),
+    "encode_to_size": operator.itemgetter("payload_bytes", "quality"),
+    "encode_pixels": operator.itemgetter("payload_bytes"),
+    "decode": operator.itemgetter("image_bytes"),
+    "decode_pixels": _image,
+    "info": dict,
+}

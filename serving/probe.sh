@@ -17,7 +17,7 @@ post() {
     exec 3<>"/dev/tcp/$host/$port"
     printf 'POST /v1/models/%s:predict HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' \
         "$model" "$host" "${#1}" "$1" >&3
-    timeout 10 cat <&3
+    timeout 25 cat <&3
     exec 3>&-
 }
 

@@ -32,6 +32,8 @@ def http(url, body=None, timeout=120):
 
 
 def to_json(value):
+    if isinstance(value, list):
+        return [to_json(item) for item in value]
     return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
 
 
@@ -56,19 +58,20 @@ def rest_rows(server, signature, **inputs):
     return {name: [from_json(name, item[name]) for item in items] for name in items[0]}
 
 
-def grpc_predict(server, signature, version=None, **inputs):
+def grpc_predict(server, signature, version=None, only=(), **inputs):
+    """`only`: names of the outputs that are asked for, where not all."""
     import grpc
     import numpy as np
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-    request = predict_pb2.PredictRequest()
+    request = predict_pb2.PredictRequest(output_filter=only)
     request.model_spec.name, request.model_spec.signature_name = server.model, signature
     if version is not None:
         request.model_spec.version.value = version
     for name, values in inputs.items():
-        if not isinstance(values[0], bytes):
-            values = np.asarray(values, np.uint8 if name == "pixels" else np.int32)
+        first = np.asarray(values, object).flat[0]
+        values = np.asarray(values, object if isinstance(first, bytes) else np.int32)
         request.inputs[name].CopyFrom(tf.make_tensor_proto(values))
     limit = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
     with grpc.insecure_channel(server.grpc, limit) as channel:

@@ -76,7 +76,7 @@ def test_signatures_are_named_for_serving(exported):
     }
     sized = {"payload_bytes": "string", "quality": "int32"}
     numbers = dict.fromkeys(["height", "width", "channels", "scale", "quality"], "int32")
-    payload = {"payload_bytes": ("string", 1)}
+    payload, size = {"payload_bytes": ("string", 1)}, ["height", "width", "channels"]
     decode = (payload, {"image_bytes": "string"})
     expected = {
         "serving_default": decode,
@@ -87,10 +87,10 @@ def test_signatures_are_named_for_serving(exported):
         ),
         "encode_to_size": ({"image_bytes": ("string", 1), "max_bytes": ("int32", 1)}, sized),
         "encode_pixels": (
-            {"pixels": ("uint8", 4), "quality": ("int32", 1)},
+            {"pixels_bytes": ("string", 1)} | dict.fromkeys([*size, "quality"], ("int32", 1)),
             {"payload_bytes": "string"},
         ),
-        "decode_pixels": (payload, {"pixels": "uint8"}),
+        "decode_pixels": (payload, {"pixels_bytes": "string"} | dict.fromkeys(size, "int32")),
         "info": (payload, numbers),
     }
     for _, outputs in expected.values():
@@ -194,6 +194,13 @@ def test_what_a_killed_export_left_is_no_part_of_the_next(small_file, tmp_path):
     folder = export(small_file, "mine", tmp_path)
     assert not (folder / "left").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
+
+
+@pytest.mark.parametrize("max_pixels", [0, 2**31 // 3])
+def test_pixels_are_no_more_than_their_bytes_can_be(small_file, tmp_path, max_pixels):
+    with pytest.raises(ValueError, match=f"max_pixels must be in .* Received: {max_pixels}"):
+        export(small_file, "mine", tmp_path / "models", max_pixels=max_pixels)
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize("name", ["../mine", "a/b", ".hidden"])

@@ -19,16 +19,16 @@ FLOORS = [
     ["cli"],
     ["serving"],
     ["beam", "benchmark", "evaluation", "export", "training"],
-    ["serving_assets", "signatures"],
+    ["serving_assets", "serving_graph", "signatures"],
     ["codec"],
     ["model_files", "pair_codec", "targets"],
     ["objectives", "refine"],
     ["models"],
     ["layers", "jpeg", "jpeg_twin", "container_ops", "metrics", "data", "images"],
-    ["image_formats"],
+    ["canvas", "image_formats"],
     ["image_sizes"],
-    ["attempts", "bisection", "config", "container", "files", "image_bytes", "ops", "optimizers"]
-    + ["tiles"],
+    ["attempts", "bisection", "config", "container", "files", "functions", "image_bytes", "ops"]
+    + ["optimizers", "tiles"],
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 NOT_FOR_MODELS = {"jpeg", "container", "container_ops", "data"}

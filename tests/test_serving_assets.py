@@ -1,7 +1,5 @@
 """What lies beside an exported model for TensorFlow Serving."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +8,6 @@ from tensorflow_serving.apis import prediction_log_pb2
 from cnn_compression import serving_assets
 from cnn_compression.export import export
 from cnn_compression.model_files import find_model
-from cnn_compression.serving import local_server
 
 INSTALLED = find_model("default").parents[1]
 
@@ -46,20 +43,10 @@ def test_warm_up_requests_are_of_the_sizes_and_in_a_small_file(requests):
     assert (INSTALLED / serving_assets.WARMUP_FILE).stat().st_size < 500_000
 
 
-def test_batching_is_that_of_the_configuration():
-    def settings(text):
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        return sorted(filter(None, lines))
-
-    config = Path(local_server.__file__).with_name("batching.config").read_text()
-    assert settings((INSTALLED / serving_assets.BATCHING_FILE).read_text()) == settings(config)
-
-
 def test_without_the_serving_api_there_are_no_requests(tmp_path, monkeypatch):
     monkeypatch.setattr(serving_assets, "has_serving_api", lambda: False)
     folder = export(INSTALLED, "mine", tmp_path)
     assert not (folder / serving_assets.WARMUP_FILE).exists()
-    assert (folder / serving_assets.BATCHING_FILE).is_file()
 
 
 def test_scenes_are_pictures_in_small_files():

@@ -1,6 +1,5 @@
 """What lies in serving/ is read by what it is written for, and speaks of files that are there."""
 
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,25 +12,24 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message_factory import GetMessageClass
 from serving_calls import free_port
+from serving_files import SERVING, image_command
 from tensorflow_serving.config import model_server_config_pb2
 
 from cnn_compression.model_files import find_model
-from cnn_compression.serving import local_server
+from cnn_compression.signatures import MAX_PIXELS
 
-SERVING = Path(local_server.__file__).parent
 KUBERNETES = "1.30"
 
 
 def message(name, **fields):
     """A message's class from its fields' names and types: tensorflow-serving-api lacks these."""
     file = FileDescriptorProto(name=f"{name}.proto", package="ours", syntax="proto3")
-    types = {"bool": 8, "string": 9, "int64": 3}
+    types = {"bool": 8, "string": 9}
     parts = [file.message_type.add(name=name)]
     for number, (field, kind) in enumerate(fields.items(), 1):
-        if isinstance(kind, dict) or kind.startswith("wrapped "):
+        if isinstance(kind, dict):
             inner = file.message_type.add(name=f"{name}{number}")
-            pairs = kind if isinstance(kind, dict) else {"value": kind.removeprefix("wrapped ")}
-            for at, (inside, plain) in enumerate(pairs.items(), 1):
+            for at, (inside, plain) in enumerate(kind.items(), 1):
                 inner.field.add(name=inside, number=at, label=1, type=types[plain])
             parts[0].field.add(
                 name=field, number=number, label=1, type=11, type_name=f".ours.{inner.name}"
@@ -43,16 +41,8 @@ def message(name, **fields):
     return GetMessageClass(pool.FindMessageTypeByName(f"ours.{name}"))
 
 
-# As in session_bundle_config.proto, monitoring_config.proto and ssl_config.proto of TensorFlow
-# Serving 2.16; the numbers of fields do not count in text.
-BATCHING = {
-    **dict.fromkeys(
-        ["max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"],
-        "wrapped int64",
-    ),
-    "max_execution_batch_size": "wrapped int64",
-    "enable_large_batch_splitting": "wrapped bool",
-}
+# As in monitoring_config.proto and ssl_config.proto of TensorFlow Serving 2.16; the numbers of
+# fields do not count in text.
 MONITORING = {"prometheus_config": {"enable": "bool", "path": "string"}}
 SSL = {"server_key": "string", "server_cert": "string", "custom_ca": "string"}
 SSL["client_verify"] = "bool"
@@ -72,30 +62,37 @@ def test_the_models_are_those_that_are_there():
     assert (model.name, model.base_path) == ("default", "/models/default")
 
 
-def test_batching_monitoring_and_tls_are_read():
-    batching = parsed("batching.config", message("BatchingParameters", **BATCHING)())
-    assert batching.enable_large_batch_splitting.value
-    assert 1 <= batching.max_execution_batch_size.value <= batching.max_batch_size.value
+def test_monitoring_and_tls_are_read():
     monitoring = parsed("monitoring.config", message("MonitoringConfig", **MONITORING)())
     assert monitoring.prometheus_config.path == "/monitoring/prometheus/metrics"
     tls = parsed("ssl.config.example", message("SSLConfig", **SSL)())
     assert "PRIVATE KEY" in tls.server_key and not tls.client_verify
     with pytest.raises(text_format.ParseError):
-        text_format.Parse("max_batch_sise { value: 1 }", message("Wrong", **BATCHING)())
+        text_format.Parse("server_kay: ''", message("Wrong", **SSL)())
 
 
-def image_command():
-    """The words of the Dockerfile's CMD, and what it copies to /config."""
-    text = (SERVING / "Dockerfile").read_text().replace("\\\n", " ")
-    words = re.findall(r'"([^"]+)"', re.search(r"^CMD \[(.*)\]", text, re.M)[1])
-    return words, text
+def test_requests_are_not_merged_and_load_is_bounded():
+    """Where a server joins strangers' requests, one of a wrong rank or type fails all of them."""
+    words = image_command()
+    assert not any("batching" in word for word in words)
+    flags = dict(word.removeprefix("--").split("=") for word in words if "=" in word)
+    assert int(flags["rest_api_timeout_in_ms"]) > 0
+    threads = int(flags["rest_api_num_threads"]) + int(flags["grpc_max_threads"])
+    # Gigabytes, as deployment.yaml counts them.
+    needed = 0.9 + threads * 0.03 * MAX_PIXELS / 1e6
+    [deployment] = [thing for thing in kubernetes_objects() if thing["kind"] == "Deployment"]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    limit = container["resources"]["limits"]["memory"]
+    assert needed * 1e9 < int(limit.removesuffix("Gi")) * 2**30
+    compose = yaml.safe_load((SERVING / "docker-compose.yaml").read_text())
+    assert compose["services"]["model"]["deploy"]["resources"]["limits"]["memory"] == "16g"
 
 
 def test_the_image_has_what_its_command_names():
-    words, text = image_command()
+    words, text = image_command(), (SERVING / "Dockerfile").read_text()
     assert "COPY serving/*.config serving/probe.sh /config/" in text
     named = [word.partition("=")[2] for word in words if "=/config/" in word]
-    assert len(named) == 3
+    assert len(named) == 2
     assert "tensorflow_model_server" in text and 'ENTRYPOINT ["tini"' in text
     for file in [*named, "/config/probe.sh"]:
         assert (SERVING / Path(file).name).is_file()

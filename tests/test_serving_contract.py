@@ -22,17 +22,16 @@ import tensorflow as tf
 from google.protobuf import json_format
 from PIL import Image
 from serving_calls import FORMS, Refused, free_port, grpc_predict, http, rest_columns, to_json
+from serving_files import image_command
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from cnn_compression.export import export
 from cnn_compression.metrics import psnr
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
-from cnn_compression.serving import local_server
 from cnn_compression.serving.client import Client, ItemError, ServerError, UnavailableError
 from cnn_compression.serving.local_server import LocalServer, Settings
 
-BATCHING = Path(local_server.__file__).with_name("batching.config")
 SIGNATURES = {"serving_default", "encode", "decode", "encode_to_size", "encode_pixels"}
 SIGNATURES |= {"decode_pixels", "info"}
 
@@ -55,7 +54,7 @@ def tensorflow_serving(program, folder):
     command = [program, f"--port={grpc_port}", f"--rest_api_port={rest_port}"]
     command += ["--model_name=default", f"--model_base_path={folder}"]
     command += ["--file_system_poll_wait_seconds=1", "--max_num_load_retries=0"]
-    command += ["--enable_batching", f"--batching_parameters_file={BATCHING}"]
+    command += [word for word in image_command() if "threads" in word or "timeout" in word]
     with subprocess.Popen(command) as process:
         server = Server(f"http://127.0.0.1:{rest_port}", f"127.0.0.1:{grpc_port}", versions=folder)
         try:
@@ -164,12 +163,23 @@ def test_sizes_are_kept(call, files):
 
 
 def test_pixels_go_there_and_back(call, images):
-    image = images[1][:24, :32]
-    encoded = call("encode_pixels", pixels=[image.tolist()] * 2, quality=[30, 90])
-    assert encoded["status"] == ["", ""]
+    """Mixed sizes, colour and grey, in one batch."""
+    encoded = call("encode_pixels", **raw(images), quality=[30, 60, 90])
+    assert encoded["status"] == [""] * 3
     decoded = call("decode_pixels", payload_bytes=encoded["payload_bytes"])
-    assert decoded["status"] == ["", ""]
-    assert np.asarray(decoded["pixels"]).shape == (2, *image.shape)
+    assert decoded["status"] == [""] * 3
+    for number, image in enumerate(images):
+        shape = [decoded[name][number] for name in ("height", "width", "channels")]
+        assert tuple(shape) == image.shape
+        restored = np.frombuffer(decoded["pixels_bytes"][number], np.uint8).reshape(shape)
+        assert psnr(image, restored) > 15
+
+
+def raw(images):
+    """Inputs of `encode_pixels` but for the quality."""
+    sizes = zip(*(image.shape for image in images), strict=True)
+    named = dict(zip(("height", "width", "channels"), map(list, sizes), strict=True))
+    return {"pixels_bytes": [image.tobytes() for image in images]} | named
 
 
 def test_a_bad_item_fails_alone(call, files, payloads):
@@ -312,25 +322,68 @@ def test_a_request_that_is_too_large_is_refused_and_the_server_stays(server, pay
     rest_columns(server, "decode", payload_bytes=payloads[:1])
 
 
-def test_a_request_of_many_items(server, files):
-    """More than the batches that run at once have, by batching.config."""
-    results = rest_columns(server, "encode", image_bytes=files[2:] * 9, quality=[30] * 9)
-    assert len(set(results["payload_bytes"])) == 1 and results["status"] == [""] * 9
+def test_a_request_of_many_items(call, server, files, payloads):
+    results = call("encode", image_bytes=files[2:] * 64, quality=[30] * 64)
+    assert len(set(results["payload_bytes"])) == 1 and results["status"] == [""] * 64
+    results = call("decode_pixels", payload_bytes=payloads[2:] * 64)
+    assert len(set(results["pixels_bytes"])) == 1 and results["status"] == [""] * 64
 
 
-def test_outputs_are_those_that_are_asked_for(server, payloads):
-    import grpc
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+def test_items_of_all_sizes_and_a_bad_one_come_as_they_come_alone(call, payloads, images):
+    """Where answers are cut into batches of four and joined, the fifth was once another's memory,
+    or the end of the server."""
+    tiny = call("encode_pixels", **raw([images[0][:8, :8]]), quality=[50])["payload_bytes"][0]
+    for items in ([tiny] * 4 + [payloads[0]], [payloads[0]] * 4 + [b"bad", tiny, payloads[2]]):
+        together = call("decode_pixels", payload_bytes=items)
+        for number, item in enumerate(items):
+            alone = call("decode_pixels", payload_bytes=[item])
+            assert {name: values[number : number + 1] for name, values in together.items()} == alone
+        assert [not status for status in together["status"]] == [item != b"bad" for item in items]
 
-    request = predict_pb2.PredictRequest(output_filter=["status"])
-    request.model_spec.name = server.model
-    request.inputs["payload_bytes"].CopyFrom(tf.make_tensor_proto(payloads[:1]))
-    with grpc.insecure_channel(server.grpc) as channel:
-        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        assert list(stub.Predict(request, timeout=60).outputs) == ["status"]
-        request.output_filter.append("nothing")
-        with pytest.raises(grpc.RpcError):
-            stub.Predict(request, timeout=60)
+
+def test_strangers_leave_each_other_alone(server, images, payloads):
+    """Pixels of all sizes at once, and beside them requests of wrong ranks and types: each client
+    gets what it gets alone."""
+    inputs = [raw([image[:side, : 2 * side]]) for image in images for side in (8, 24, 40)]
+    inputs = [request | {"quality": [50]} for request in inputs]
+
+    def encode(request):
+        return rest_columns(server, "encode_pixels", **request)["payload_bytes"]
+
+    def decode(payload):
+        return grpc_predict(server, "decode_pixels", payload_bytes=[payload])["pixels_bytes"]
+
+    def refused(_):
+        for send in (grpc_predict, rest_columns):
+            with contextlib.suppress(Refused):
+                statuses = send(server, "decode_pixels", payload_bytes=[payloads[:1]])["status"]
+                assert all(np.asarray(statuses).flat)
+        with pytest.raises(Refused):
+            grpc_predict(server, "encode_pixels", **inputs[0] | {"quality": [b"50"]})
+
+    alone = [*map(encode, inputs)], [*map(decode, payloads)]
+    with ThreadPoolExecutor(8) as threads:
+        bad = [threads.submit(refused, number) for number in range(8)]
+        good = [[*threads.map(encode, inputs)] for _ in range(2)]
+        decoded = [[*threads.map(decode, payloads)] for _ in range(2)]
+        for future in bad:
+            future.result()
+    assert good == [alone[0]] * 2 and decoded == [alone[1]] * 2
+
+
+@pytest.mark.parametrize("signature", ["encode", "encode_pixels", "decode_pixels", "decode"])
+def test_some_of_the_outputs_may_be_asked_for(server, files, images, payloads, signature):
+    inputs = {"encode": {"image_bytes": files, "quality": [50] * 3}}
+    inputs["encode_pixels"] = raw(images) | {"quality": [50] * 3}
+    outputs = grpc_predict(
+        server, signature, only=["status"], **inputs.get(signature, {"payload_bytes": payloads})
+    )
+    assert outputs == {"status": [""] * 3}
+
+
+def test_an_output_that_is_not_there_cannot_be_asked_for(server, payloads):
+    with pytest.raises(Refused):
+        grpc_predict(server, "decode", only=["nothing"], payload_bytes=payloads[:1])
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_compression import container, container_ops
+from cnn_compression import signatures as signatures_module
 from cnn_compression.container_ops import NUMBERS
 from cnn_compression.images import encode_png
 from cnn_compression.signatures import signatures
@@ -44,6 +45,15 @@ def saved_as(image, form, **options):
     file = io.BytesIO()
     Image.fromarray(np.squeeze(image)).save(file, form, **options)
     return file.getvalue()
+
+
+def raw(images):
+    """Inputs of `encode_pixels` but for the quality."""
+    sizes = np.array([image.shape for image in images], np.int32)
+    names = ("height", "width", "channels")
+    return {"pixels_bytes": [image.tobytes() for image in images]} | dict(
+        zip(names, sizes.T, strict=True)
+    )
 
 
 def png(image):
@@ -124,7 +134,7 @@ def test_later_frames_of_a_gif_are_not_decoded(codec, served, images):
 def test_qualities_out_of_range_fail_alone(codec, served, images):
     qualities = [0, 40, 101, -(2**31)]
     result = served["encode"](image_bytes=[png(images[1])] * 4, quality=qualities)
-    pixels = served["encode_pixels"](pixels=np.stack([images[1]] * 4), quality=qualities)
+    pixels = served["encode_pixels"](**raw([images[1]] * 4), quality=qualities)
     for outputs in (result, pixels):
         assert outputs["payload_bytes"].tolist() == [b"", codec.encode(images[1], 40), b"", b""]
         for quality, status in zip(qualities, outputs["status"], strict=True):
@@ -197,40 +207,55 @@ def test_bad_payloads_say_what_is_wrong_and_fail_alone(codec, served, images, pa
     assert result["image_bytes"][1:-2].tolist() == [b""] * len(bad)
 
 
-def test_pixels_of_a_batch_restore_to_the_size_of_the_first_good_one(codec, served, payloads):
-    batch = [b"", payloads[1], payloads[0], payloads[1]]
+def test_pixels_are_those_of_the_codec_whatever_lies_beside_them(codec, served, images, payloads):
+    """Items of many sizes and a bad one between them: more than once were one batch's at a time."""
+    batch = [payloads[1], b"", payloads[0], payloads[2], payloads[1], b"x"]
     result = served["decode_pixels"](payload_bytes=batch)
-    restored = codec.decode(payloads[1])
-    assert result["status"][1] == result["status"][3] == b""
-    assert "not a payload" in result["status"][0].decode()
-    assert "another size" in result["status"][2].decode()
-    expected = np.stack([0 * restored, restored, 0 * restored, restored])
-    np.testing.assert_array_equal(result["pixels"], expected)
-    nothing = served["decode_pixels"](payload_bytes=[b"", b"x"])
-    assert nothing["pixels"].shape == (2, 0, 0, 0)
-    assert all(nothing["status"])
+    for number, payload in enumerate(batch):
+        numbers = [result[name][number] for name in ("height", "width", "channels")]
+        if payload in payloads:
+            restored = codec.decode(payload)
+            assert result["status"][number] == b""
+            assert numbers == list(restored.shape)
+            assert result["pixels_bytes"][number] == restored.tobytes()
+        else:
+            assert b"not a payload" in result["status"][number]
+            assert numbers == [0, 0, 0] and result["pixels_bytes"][number] == b""
+
+    encoded = served["encode_pixels"](**raw(images), quality=[20, 50, 80])
+    assert encoded["payload_bytes"].tolist() == payloads
+    assert encoded["status"].tolist() == [b""] * 3
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 8, 4), (2, 0, 8, 3), (1, 400, 300, 3)])
-def test_pixels_that_are_no_images_of_ours(served, shape):
-    result = served["encode_pixels"](
-        pixels=np.zeros(shape, np.uint8), quality=np.full(shape[0], 50, np.int32)
-    )
-    assert result["payload_bytes"].tolist() == [b""] * shape[0]
-    size = " x ".join(map(str, shape[1:]))
-    assert all(f"Received: {size}" in status.decode() for status in result["status"])
-
-
-def test_pixels_of_a_batch_have_a_limit_together_and_bad_ones_do_not_count(codec, served, payloads):
-    images = served["decode_pixels"](payload_bytes=[payloads[0], payloads[0]])
-    assert images["status"].tolist() == [b"", b""] and images["pixels"].shape[1:3] == (192, 256)
-    crowd = served["decode_pixels"](payload_bytes=[payloads[0]] + [b""] * 9)
-    assert crowd["pixels"].shape == (10, 0, 0, 0)
-    assert b"491520 pixels together: at most 100000" in crowd["status"][0]
-    no_end = with_a_true_checksum(payloads[0][: len(payloads[0]) // 2])
-    result = served["decode_pixels"](payload_bytes=[no_end, payloads[1]])
+@pytest.mark.parametrize("size", [(8, 8, 4), (0, 8, 3), (-8, -8, 3), (400, 300, 3), (2**30, 4, 1)])
+def test_pixels_that_are_no_images_of_ours(served, size):
+    good = np.zeros((8, 8, 3), np.uint8)
+    inputs = raw([good, good])
+    for name, value in zip(("height", "width", "channels"), size, strict=True):
+        inputs[name] = np.array([value, inputs[name][1]], np.int32)
+    result = served["encode_pixels"](**inputs, quality=[50, 50])
+    assert result["payload_bytes"][0] == b"" and result["payload_bytes"][1]
+    assert "Received: " + " x ".join(map(str, size)) in result["status"][0].decode()
     assert result["status"][1] == b""
-    np.testing.assert_array_equal(result["pixels"][1], codec.decode(payloads[1]))
+
+
+@pytest.mark.parametrize("count", [0, 191, 193])
+def test_pixels_that_are_too_few_or_too_many(served, count):
+    inputs = raw([np.zeros((8, 8, 3), np.uint8)] * 2)
+    inputs["pixels_bytes"][1] = bytes(count)
+    result = served["encode_pixels"](**inputs, quality=[50, 50])
+    assert [bool(payload) for payload in result["payload_bytes"]] == [True, False]
+    assert f"192. Received: {count}" in result["status"][1].decode()
+
+
+def test_an_answer_has_a_limit_and_each_item_says_so(codec, payloads, monkeypatch):
+    """What has been done is answered; the rest is not begun."""
+    monkeypatch.setattr(signatures_module, "MAX_ANSWER", 2 * codec.decode(payloads[1]).nbytes)
+    decode = signatures(codec, MAX_PIXELS)["decode_pixels"]
+    result = decode(tf.constant([payloads[1]] * 4))
+    assert [not status for status in result["status"].numpy()] == [True, True, False, False]
+    assert b"ask again" in result["status"].numpy()[2]
+    assert result["pixels_bytes"].numpy()[3] == b""
 
 
 def test_empty_batches_give_empty_batches(served):
@@ -242,5 +267,5 @@ def test_empty_batches_give_empty_batches(served):
 
 
 def test_a_request_whose_inputs_do_not_go_together_fails(served, images):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="as many qualities or limits"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many of each input"):
         served["encode"](image_bytes=[png(images[0])], quality=[10, 20])

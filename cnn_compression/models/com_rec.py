@@ -55,27 +55,33 @@ class ComRec(keras.Model):
         com = com_class(channels, scale, name="com")
         return cls(com, rec_class(channels, scale, name="rec", **rec or {}), name=preset, **kwargs)
 
-    def compact(self, image, quality, training=False):
+    def compact(self, image, quality, training=False, size=None):
         """Image to compact.
 
         Args:
             image: float32 `[N, H, W, C]` in [0, 1].
             quality: int `[N]`, 1..100.
             training: whether batch statistics are gathered, where the networks have any.
+            size: height and width of a single picture on a canvas; see `Network`.
 
         Returns:
             float32 `[N, ceil(H / scale), ceil(W / scale), C]`, about [0, 1], not clipped.
         """
-        compact = self.com(pad_to_multiple(image, self.scale), quality, training=training)
-        return self.rec.emphasise(compact, quality)
+        image = image if size else pad_to_multiple(image, self.scale)
+        compact = self.com(image, quality, training=training, size=size)
+        size = size and [-(-side // self.scale) for side in size]
+        return self.rec.emphasise(compact, quality, size=size)
 
-    def restore(self, compact_hat, quality, height, width, training=False):
+    def restore(self, compact_hat, quality, height, width, training=False, size=None):
         """compact_hat to image_hat: the inverse of `compact`, for an image of the given size.
+
+        `size`: height and width of a single compact image on a canvas; see `Network`.
 
         Returns:
             float32 `[N, height, width, C]`, about [0, 1], not clipped.
         """
-        return crop(self.rec(compact_hat, quality, training=training), height, width)
+        image_hat = self.rec(compact_hat, quality, training=training, size=size)
+        return crop(image_hat, height, width)
 
     def rate_slope(self, quality):
         """lambda: what one bit a pixel is worth at a quality, in squared levels of [0, 255].

@@ -8,6 +8,7 @@ the quality, so that one model serves 1..100.
 import keras
 from keras import ops
 
+from cnn_compression.canvas import Frame, no_frame
 from cnn_compression.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
 from cnn_compression.models.network import Network
 from cnn_compression.ops import (
@@ -16,6 +17,7 @@ from cnn_compression.ops import (
     depth_to_space,
     downsample,
     pad_to_multiple,
+    repeat_edges,
     space_to_depth,
     upsample_bicubic,
 )
@@ -48,21 +50,26 @@ class FastComCNN(Network):
         )
         self.reach = max(2, scale) * (2 + 2 * blocks)
 
-    def call(self, image, quality):
+    def call(self, image, quality, size=None):
         """float32 `[N, H, W, C]` in [0, 1], and int `[N]`, to `[N, H/scale, W/scale, C]`.
 
-        H and W divide by the scale.
+        H and W divide by the scale; `size` as of `Network`.
         """
         height, width = ops.shape(image)[1:3]
         factor = max(2, self.scale)
-        image = pad_to_multiple(image, factor)
+        image = image if size else pad_to_multiple(image, factor)
         embedding = self.embedding(quality)
-        x = self.head(space_to_depth(image - 0.5, factor))
+        x = space_to_depth(image - 0.5, factor)
+        frame = no_frame
+        if size:
+            frame = Frame([-(-side // factor) for side in size], ops.shape(x)[1:3])
+        x = self.head(frame(x))
         for block in self.body:
-            x = block(x, embedding)
+            x = block(x, embedding, frame=frame)
+        x = self.tail(frame(x))
         if self.scale > 1:
-            return downsample(image, self.scale) + self.tail(x)
-        return crop(image + depth_to_space(self.tail(x), 2), height, width)
+            return downsample(image, self.scale) + x
+        return crop(image + depth_to_space(x, 2), height, width)
 
     def get_config(self):
         return super().get_config() | {"filters": self.filters, "blocks": self.blocks}
@@ -116,34 +123,49 @@ class FastRecCNN(Network):
         outer, inner = 2 * (1 + 2 * blocks), 4 * (1 + 2 * inner_blocks)
         self.reach = inner + (2 * outer if scale < 4 else outer + 4)
 
-    def emphasise(self, compact, quality):
+    def emphasise(self, compact, quality, size=None):
         """Inverse of what `call` starts with: float32 `[N, h, w, C]` to the same."""
-        return self.emphasis(compact, self.embedding(quality))
+        return self.emphasis(compact, self.embedding(quality), size=size)
 
-    def call(self, compact_hat, quality):
-        """float32 `[N, h, w, C]` in [0, 1], and int `[N]`, to `[N, scale h, scale w, C]`."""
+    def call(self, compact_hat, quality, size=None):
+        """float32 `[N, h, w, C]` in [0, 1], and int `[N]`, to `[N, scale h, scale w, C]`.
+
+        `size` as of `Network`.
+        """
         height, width = ops.shape(compact_hat)[1:3]
         scale = self.scale
         embedding = self.embedding(quality)
-        compact_hat = self.emphasis(compact_hat, embedding, inverse=True)
-        compact_hat = pad_to_multiple(compact_hat, 4 // scale)
+        compact_hat = self.emphasis(compact_hat, embedding, inverse=True, size=size)
+        # Sides at a quarter of the image's size, to which all is filled up.
+        inner = [-(-side * scale // 4) for side in (height, width)]
+        compact_hat = repeat_edges(
+            compact_hat, size or (height, width), [side * 4 // scale for side in inner]
+        )
+        frame = inner_frame = no_frame
+        if size:
+            filled = [-(-side * scale // 4) for side in size]
+            inner_frame = Frame(filled, inner)
+            frame = Frame([2 * side for side in filled], [2 * side for side in inner])
         # The plain upsampling to full size, and the features, as they come before depth-to-space.
         if scale == 4:
-            plain = bicubic_phases(upsample_bicubic(compact_hat))
-            skip, y = 0.0, self.head(compact_hat - 0.5)
+            halved = upsample_bicubic(compact_hat)
+            if size:
+                halved = repeat_edges(halved, [2 * side for side in size], ops.shape(halved)[1:3])
+            plain = bicubic_phases(halved)
+            skip, y = 0.0, self.head(inner_frame(compact_hat - 0.5))
         else:
             halved = compact_hat if scale == 2 else space_to_depth(compact_hat, 2)
             plain = bicubic_phases(compact_hat) if scale == 2 else halved
-            skip = self.head(halved - 0.5)
+            skip = self.head(frame(halved - 0.5))
             for block in self.before:
-                skip = block(skip, embedding)
+                skip = block(skip, embedding, frame=frame)
             y = self.down(skip)
         for block in self.inner:
-            y = block(y, embedding)
+            y = block(y, embedding, frame=inner_frame)
         x = skip + depth_to_space(self.up(y), 2)
         for block in self.after:
-            x = block(x, embedding)
-        image_hat = depth_to_space(plain + self.tail(x), 2)
+            x = block(x, embedding, frame=frame)
+        image_hat = depth_to_space(plain + self.tail(frame(x)), 2)
         return crop(image_hat, scale * height, scale * width)
 
     def get_config(self):

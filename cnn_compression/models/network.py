@@ -6,6 +6,9 @@ import keras
 class Network(keras.Model):
     """A ComCNN or RecCNN: called as `network(x, quality)`, built by the `ComRec` that owns it.
 
+    A single picture may lie on a larger canvas (see `canvas`): `network(x, quality, size=...)`, its
+    height and width, gives for the picture what it would have given without.
+
     Under mixed precision its inputs and outputs stay float32; only the layers inside are narrower.
 
     Args:
@@ -29,12 +32,13 @@ class Network(keras.Model):
             )
         self.channels, self.scale = channels, scale
 
-    def emphasise(self, compact, quality):
+    def emphasise(self, compact, quality, size=None):
         """Of a RecCNN: what it wants done to ComCNN's output, since it starts by undoing it.
 
         Args:
             compact: float32 `[N, h, w, C]`, about [0, 1].
             quality: int `[N]`, 1..100.
+            size: of a compact image that does not fill it, height and width.
 
         Returns:
             float32 `[N, h, w, C]`, here what came.

@@ -8,6 +8,7 @@ The quality is taken and ignored: the paper trains one pair of networks a qualit
 import keras
 from keras import ops
 
+from cnn_compression.canvas import Frame, no_frame
 from cnn_compression.layers import conv
 from cnn_compression.models.network import Network
 from cnn_compression.ops import upsample_bicubic
@@ -29,9 +30,18 @@ class PaperComCNN(Network):
         self.conv3 = conv(channels, dtype="float32", name="conv3")
         self.reach = 6
 
-    def call(self, image, quality=None):
-        """float32 `[N, H, W, C]` in [0, 1], H and W even, to `[N, H/2, W/2, C]`."""
-        return self.conv3(self.conv2(self.conv1(image)))
+    def call(self, image, quality=None, size=None):
+        """float32 `[N, H, W, C]` in [0, 1], H and W even, to `[N, H/2, W/2, C]`.
+
+        `size` as of `Network`.
+        """
+        frame = half_frame = no_frame
+        if size:
+            sides, half = ops.shape(image)[1:3], [-(-side // 2) for side in size]
+            frame = Frame([2 * side for side in half], sides)
+            half_frame = Frame(half, [side // 2 for side in sides])
+        x = self.conv2(frame(self.conv1(frame(image))))
+        return self.conv3(half_frame(x))
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -53,10 +63,16 @@ class PaperRecCNN(Network):
         self.conv20 = conv(channels, kernel_initializer="zeros", dtype="float32", name="conv20")
         self.reach = 26
 
-    def call(self, compact_hat, quality=None, training=False):
-        """float32 `[N, h, w, C]` in [0, 1] to `[N, 2h, 2w, C]`, not clipped."""
+    def call(self, compact_hat, quality=None, training=False, size=None):
+        """float32 `[N, h, w, C]` in [0, 1] to `[N, 2h, 2w, C]`, not clipped.
+
+        `size` as of `Network`.
+        """
         upsampled = upsample_bicubic(compact_hat)
-        x = self.conv1(upsampled)
+        frame = no_frame
+        if size:
+            frame = Frame([2 * side for side in size], ops.shape(upsampled)[1:3])
+        x = self.conv1(frame(upsampled))
         for convolution, norm in zip(self.convs, self.norms, strict=True):
-            x = ops.relu(norm(convolution(x), training=training))
-        return upsampled + self.conv20(x)
+            x = ops.relu(norm(convolution(frame(x)), training=training))
+        return upsampled + self.conv20(frame(x))

@@ -1,20 +1,25 @@
-"""A SavedModel by way of TensorFlow's C API, without TensorFlow's Python.
+"""A SavedModel by way of TensorFlow's C API, without TensorFlow's Python: as a server loads it.
 
     python -I c_api.py < request.json
 
-Encodes files and decodes what came out, in one session. The request holds the path of the C
-`library` and of the SavedModel `model`, `files` and a `quality` for each, the names of the tensors
-of the signatures `encode` and `decode`, as {"inputs": {name: tensor}, "outputs": {name: tensor}},
-and the folder `output`, which gets `<n>.cnn.jpg` and `<n>.png` for the n-th file. Prints, as JSON,
-the modules that were imported.
+The request holds the path of the C `library`, that of the SavedModel `model`, and `requests`: each
+the `inputs` of a signature, name of a tensor in the graph to list, where bytes are
+{"b64": ...}, and its `outputs`, names of tensors. All run one after the other in one session. An
+input {"shape": [...]} is strings of a shape that has none.
+
+Prints, as JSON, what loading took and what each request did, in CPU seconds of the process and by
+the clock, the outputs of each, name of the tensor to list, or its error, and the modules that were
+imported.
 """
 
+import base64
 import contextlib
 import ctypes
+import itertools
 import json
 import sys
+import time
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
-from pathlib import Path
 
 # From tensorflow/c/tf_datatype.h, and sizeof(TF_TString) in ctstring_internal.h.
 TF_INT32, TF_STRING = 3, 7
@@ -89,30 +94,29 @@ class Session(contextlib.ExitStack):
         self.callback(self._checked, "TF_DeleteSession", self.session)
         self.callback(self._checked, "TF_CloseSession", self.session)
 
-    def run(self, signature, inputs, output):
-        """Runs a signature.
+    def run(self, inputs, outputs):
+        """Runs a part of the graph.
 
         Args:
-          signature: dict of `inputs` and `outputs`, each a dict of name to tensor's name.
-          inputs: dict of name to list of `bytes`, or of int (int32).
-          output: name of a string output.
+          inputs: dict of tensor's name to list of `bytes`, or of int (int32).
+          outputs: list of tensors' names, of strings or of int32.
 
         Returns:
-          list of `bytes`.
+          dict of tensor's name to list of `bytes` or of int.
         """
-        names = [signature["inputs"][name] for name in inputs]
-        feeds = (Output * len(names))(*map(self._tensor_named, names))
-        fetch = Output(*self._tensor_named(signature["outputs"][output]))
+        feeds = (Output * len(inputs))(*map(self._tensor_named, inputs))
+        fetches = (Output * len(outputs))(*map(self._tensor_named, outputs))
         with contextlib.ExitStack() as stack:
             tensors = [self._to_tensor(values, stack) for values in inputs.values()]
-            result = c_void_p()
+            results = (c_void_p * len(outputs))()
             self._checked(
                 "TF_SessionRun",
-                *(self.session, None, feeds, (c_void_p * len(names))(*tensors), len(names)),
-                *(ctypes.pointer(fetch), ctypes.pointer(result), 1, None, 0, None),
+                *(self.session, None, feeds, (c_void_p * len(inputs))(*tensors), len(inputs)),
+                *(fetches, results, len(outputs), None, 0, None),
             )
-            stack.callback(self.library.TF_DeleteTensor, result)
-            return self._to_bytes(result)
+            for result in results:
+                stack.callback(self.library.TF_DeleteTensor, result)
+            return dict(zip(outputs, map(self._to_list, results), strict=True))
 
     def _owned(self, pointer, delete):
         self.callback(delete, pointer)
@@ -125,7 +129,7 @@ class Session(contextlib.ExitStack):
             result = getattr(self.library, name)(*arguments, status)
             code = self.library.TF_GetCode(status)
             if code:
-                message = self.library.TF_Message(status).decode()
+                message = self.library.TF_Message(status).decode(errors="replace")
                 raise RuntimeError(f"{name}: status {code}: {message}")
             return result
         finally:
@@ -137,14 +141,20 @@ class Session(contextlib.ExitStack):
         pointer = self.library.TF_GraphOperationByName(self.graph, operation.encode())
         if not pointer:
             raise RuntimeError(f"expected an operation of the graph. Received: {operation!r}")
-        return pointer, int(index)
+        return Output(pointer, int(index))
 
     def _to_tensor(self, values, stack):
-        """A list of `bytes` or of int to a tensor of one dimension, which the stack deletes."""
-        library, count = self.library, len(values)
-        kind = TF_STRING if isinstance(values[0], bytes) else TF_INT32
-        dims = (c_int64 * 1)(count)
-        tensor = library.TF_AllocateTensor(kind, dims, 1, count * SIZES[kind])
+        """A list of `bytes` or of int, or lists of them, to a tensor, which the stack deletes."""
+        library, shape = self.library, []
+        if isinstance(values, dict):
+            shape, values = values["shape"], ()
+        while isinstance(values, list):
+            shape.append(len(values))
+            values = [*itertools.chain(*values)] if isinstance(values[0], list) else (*values,)
+        count = len(values)
+        kind = TF_INT32 if values and isinstance(values[0], int) else TF_STRING
+        dims = (c_int64 * len(shape))(*shape)
+        tensor = library.TF_AllocateTensor(kind, dims, len(shape), count * SIZES[kind])
         stack.callback(library.TF_DeleteTensor, tensor)
         data = library.TF_TensorData(tensor)
         if kind == TF_INT32:
@@ -158,31 +168,62 @@ class Session(contextlib.ExitStack):
             library.TF_StringCopy(string, value, len(value))
         return tensor
 
-    def _to_bytes(self, tensor):
-        """A string tensor of one dimension to a list of `bytes`."""
+    def _to_list(self, tensor):
+        """A tensor of one dimension to a list of `bytes` or of int."""
         library = self.library
         kind, rank = library.TF_TensorType(tensor), library.TF_NumDims(tensor)
-        if (kind, rank) != (TF_STRING, 1):
-            raise RuntimeError(f"expected strings (7) of rank 1. Received: {kind} of rank {rank}")
-        data = library.TF_TensorData(tensor)
-        strings = [data + number * SIZES[TF_STRING] for number in range(library.TF_Dim(tensor, 0))]
+        if kind not in SIZES or rank != 1:
+            raise RuntimeError(f"expected rank 1 of {sorted(SIZES)}. Received: {kind}, rank {rank}")
+        data, count = library.TF_TensorData(tensor), library.TF_Dim(tensor, 0)
+        if kind == TF_INT32:
+            return list((ctypes.c_int32 * count).from_address(data)) if count else []
+        strings = [data + number * SIZES[TF_STRING] for number in range(count)]
         return [
             ctypes.string_at(library.TF_StringGetDataPointer(s), library.TF_StringGetSize(s))
             for s in strings
         ]
 
 
+class Clock:
+    """CPU seconds of the process and seconds, since it was last asked."""
+
+    def __init__(self):
+        self._last = time.process_time(), time.perf_counter()
+
+    def lap(self):
+        now = time.process_time(), time.perf_counter()
+        cpu, seconds = (b - a for a, b in zip(self._last, now, strict=True))
+        self._last = now
+        return {"cpu": cpu, "seconds": seconds}
+
+
+def from_json(value):
+    if isinstance(value, list):
+        return [from_json(item) for item in value]
+    return base64.b64decode(value["b64"]) if isinstance(value, dict) and "b64" in value else value
+
+
+def to_json(value):
+    return {"b64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
 def main():
-    request = json.load(sys.stdin)
-    contents = [Path(file).read_bytes() for file in request["files"]]
-    with Session(load_library(request["library"]), request["model"]) as session:
-        inputs = {"image_bytes": contents, "quality": request["quality"]}
-        payloads = session.run(request["encode"], inputs, "payload_bytes")
-        images = session.run(request["decode"], {"payload_bytes": payloads}, "image_bytes")
-    for suffix, items in [("cnn.jpg", payloads), ("png", images)]:
-        for number, item in enumerate(items):
-            Path(request["output"], f"{number}.{suffix}").write_bytes(item)
-    print(json.dumps(sorted(sys.modules)))
+    task = json.load(sys.stdin)
+    library, clock, answers = load_library(task["library"]), Clock(), []
+    with Session(library, task["model"]) as session:
+        loading = clock.lap()
+        for request in task["requests"]:
+            inputs = {name: from_json(values) for name, values in request["inputs"].items()}
+            clock.lap()
+            try:
+                outputs = session.run(inputs, request["outputs"])
+            except RuntimeError as error:
+                answers.append(clock.lap() | {"error": str(error)})
+                continue
+            took = clock.lap()
+            lists = {name: [*map(to_json, values)] for name, values in outputs.items()}
+            answers.append(took | {"outputs": lists})
+    print(json.dumps({"loading": loading, "answers": answers, "modules": sorted(sys.modules)}))
 
 
 if __name__ == "__main__":
