@@ -110,8 +110,9 @@ class _MeanForCom:
     def __getattr__(self, name):
         return getattr(self._pair, name)
 
-    def compact(self, image, quality):
-        return self.rec.emphasise(_mean(image, self.scale), quality)
+    def compact(self, image, quality, size=None):
+        size = size and [-(-side // self.scale) for side in size]
+        return self.rec.emphasise(_mean(image, self.scale), quality, size=size)
 
 
 class _NoNetworks:
@@ -120,8 +121,8 @@ class _NoNetworks:
     channels, scale, chroma, reach = 3, 2, "4:2:0", 6
     rec = SimpleNamespace(variables=())
 
-    def compact(self, image, quality):
+    def compact(self, image, quality, size=None):
         return _mean(image, self.scale)
 
-    def restore(self, compact_hat, quality, height, width):
+    def restore(self, compact_hat, quality, height, width, size=None):
         return ops.crop(ops.upsample_bicubic(compact_hat), height, width)
