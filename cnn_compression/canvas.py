@@ -12,8 +12,8 @@ from keras import ops
 from cnn_compression.ops import repeat_edges
 
 # Sides of canvases are multiples of it, in pixels of the image: with tiles of 1024 and what they
-# overlap by, 36 of them. oneDNN keeps code for each size, a fifth of a megabyte for networks like
-# ours, and takes as much again where it meets one that it has let go.
+# overlap by, 36 of them. oneDNN keeps a quarter of a megabyte for each picture's size that networks
+# like ours meet, and so few sizes are soon all met.
 STEP = 32
 
 
@@ -47,8 +47,7 @@ class Frame:
         beside = ops.arange(0, height)[:, None] * columns + ops.arange(width, column_end)
         # The row below the picture and the column right of it, as far as the canvas reaches.
         self.pixels = ops.concatenate([ops.reshape(n, (-1,)) for n in (below, beside)])
-        self._count, self._sides = ops.shape(self.pixels)[0], sides
-        self._of_depth = {}
+        self._count, self._of_depth = ops.shape(self.pixels)[0], {}
 
     def __call__(self, x):
         """`[1, H, W, C]` to the same with zeros around the picture.

@@ -2,8 +2,8 @@
 
 As TensorFlow saves it, each branch and loop is unfolded into the graph around it, for each of the
 signatures, whose networks' weights go through a switch at each branch on their way. Here branches
-outside of networks stay functions that are looked at when they are first taken: a third of the CPU
-time that loading and first calls took.
+outside of networks stay functions that are looked at when they are first taken: with networks that
+stand once (`functions`), loading and first calls take less than half of the CPU time.
 """
 
 from tensorflow.core.protobuf import saved_model_pb2
