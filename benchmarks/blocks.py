@@ -15,7 +15,7 @@ import tensorflow as tf
 from absl import app, flags
 from keras import layers, ops
 
-from cnn_compression.layers import ResidualBlock, conv
+from cnn_compression.models.layers import ResidualBlock, conv
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "of the layers inside")

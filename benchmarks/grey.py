@@ -14,8 +14,10 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cnn_compression import images, jpeg, load, metrics
-from cnn_compression.data import as_channels, list_images
+from cnn_compression import images, load
+from cnn_compression.jpeg import coding
+from cnn_compression.tensors import metrics
+from cnn_compression.training.data import as_channels, list_images
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", "default", "a name in saved_models, or a folder")
@@ -27,7 +29,7 @@ DIGITS = (3, 3, 2, 4, 3, 2, 4)  # of a row's figures
 def best_jpeg(image, limit):
     """The JPEG of the highest quality with no more bytes."""
     for quality in range(100, 0, -1):
-        file = jpeg.encode(image, quality)
+        file = coding.encode(image, quality)
         if len(file.numpy()) <= limit:
             return file
     raise ValueError(f"expected a JPEG of {limit} bytes at most. Received: {len(file.numpy())}")
@@ -46,7 +48,10 @@ def main(arguments):
             payload = codec.encode_to(image, target_bytes=limit)
             row = [limit]
             rival = best_jpeg(image, limit)
-            for data, image_hat in ((rival, jpeg.decode(rival)), (payload, codec.decode(payload))):
+            for data, image_hat in (
+                (rival, coding.decode(rival)),
+                (payload, codec.decode(payload)),
+            ):
                 row += [
                     len(data.numpy()),
                     float(metrics.psnr(image, image_hat)),

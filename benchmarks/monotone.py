@@ -15,8 +15,8 @@ flags.DEFINE_float("tolerance", 0.05, "dB that PSNR may fall from one quality to
 
 def main(arguments):
     from cnn_compression import images, load
-    from cnn_compression.data import list_images
-    from cnn_compression.evaluation import code
+    from cnn_compression.training.data import list_images
+    from cnn_compression.training.evaluation import code
 
     codec, exceptions = load(FLAGS.model), 0
     qualities = range(1, 101, FLAGS.step)

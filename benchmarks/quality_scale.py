@@ -39,8 +39,8 @@ UNEVENNESS = 0.3
 
 def measure(codecs, images):
     """log bpp and PSNR in dB, `[photographs, models, 2, 100]`, by the JPEG's quality."""
-    from cnn_compression.evaluation import code
     from cnn_compression.models.multi_scale import table_factor
+    from cnn_compression.training.evaluation import code
 
     curves = np.zeros((len(images), len(codecs), 2, 100))
     every, measured = (-np.log(table_factor(np.array(q))) for q in (range(1, 101), MEASURED))
@@ -157,8 +157,8 @@ def climb(curves, texture, scale, random):
 
 def photographs(folders):
     """uint8 images: what training holds out, and others from all over the training set."""
-    from cnn_compression.data import ImageReader, list_images, split_held_out
-    from cnn_compression.evaluation import HeldOutEvaluation
+    from cnn_compression.training.data import ImageReader, list_images, split_held_out
+    from cnn_compression.training.evaluation import HeldOutEvaluation
 
     train, held_out = split_held_out(list_images(folders), FLAGS.held_out)
     spread = np.linspace(0, len(train) - 1, FLAGS.more).astype(int)
@@ -179,8 +179,9 @@ def report(values, model):
 
 def main(arguments):
     from cnn_compression.codec import Codec
-    from cnn_compression.model_files import load_model
-    from cnn_compression.ops import fine_texture, texture_squares, to_unit
+    from cnn_compression.codec.model_files import load_model
+    from cnn_compression.tensors.levels import to_unit
+    from cnn_compression.tensors.texture import fine_texture, texture_squares
 
     images = photographs(arguments[1:])
     models = [load_model(model) for model in FLAGS.models]

@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cnn_compression import load, metrics
-from cnn_compression.data import from_payload_records, to_payload_records
+from cnn_compression import load
+from cnn_compression.tensors import metrics
+from cnn_compression.training.data import from_payload_records, to_payload_records
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("model", "default", "a name in saved_models, or a folder")

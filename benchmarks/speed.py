@@ -13,9 +13,10 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from cnn_compression import container, images
+from cnn_compression import images
 from cnn_compression.codec import Codec, load
 from cnn_compression.models.com_rec import ComRec
+from cnn_compression.payload import layout
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("models", "default", "names in saved_models, or folders")
@@ -81,7 +82,7 @@ def main(arguments):
     codecs.append(Codec(ComRec.from_preset("paper", 3), "paper"))
     for codec in codecs:
         for quality in map(int, FLAGS.qualities):
-            scale = container.read_header(codec.encode(image, quality)).scale
+            scale = layout.read_header(codec.encode(image, quality)).scale
             pair = codec.model.pairs[codec.model.scales.index(scale)]
             costs = [
                 multiply_adds(pair.com, height, width),

@@ -58,8 +58,8 @@ def real_pixels(compact, quality, grey=None, chroma="4:2:0"):
     """What the bytes codec gives, with the gradient of its twin."""
     import tensorflow as tf
 
-    from cnn_compression.jpeg_twin import jpeg_twin
-    from cnn_compression.training import real_codec
+    from cnn_compression.jpeg.twin import jpeg_twin
+    from cnn_compression.training.loop import real_codec
 
     compact_hat, bits = jpeg_twin(compact, quality, grey, chroma)
     real = real_codec(tf.stop_gradient(compact), quality, grey, chroma)
@@ -71,7 +71,7 @@ def blocks():
     import keras
     from keras import ops
 
-    from cnn_compression.layers import ResidualBlock
+    from cnn_compression.models.layers import ResidualBlock
 
     class LargeKernel(ResidualBlock):
         """A 7x7 depthwise convolution, then four times the width (ConvNeXt, 2201.03545)."""
@@ -119,14 +119,15 @@ def blocks():
 
 def variants():
     """Name to what it replaces: the module or class, the attribute's name, the replacement."""
-    from cnn_compression import jpeg_twin, layers, objectives
-    from cnn_compression.models import fast
+    from cnn_compression.jpeg import twin
+    from cnn_compression.models import fast, layers
+    from cnn_compression.training import objectives
 
     embed = layers.QualityEmbedding.call
     large_kernel, attention = blocks()
     return {
-        "soft": (jpeg_twin, "_round_levels", soft_rounding),
-        "noise": (jpeg_twin, "_round_levels", uniform_noise),
+        "soft": (twin, "_round_levels", soft_rounding),
+        "noise": (twin, "_round_levels", uniform_noise),
         "codec": (objectives, "jpeg_twin", real_pixels),
         "large_kernel": (fast, "ResidualBlock", large_kernel),
         "attention": (fast, "ResidualBlock", attention),
@@ -142,7 +143,7 @@ def variants():
 
 def settings(text):
     """Fields of `TrainConfig`, and the name of a variant or ""."""
-    from cnn_compression.config import TrainConfig
+    from cnn_compression.training.config import TrainConfig
 
     types = get_type_hints(TrainConfig)
     pairs = dict(item.split("=", 1) for item in text.split(";") if item)
@@ -153,9 +154,9 @@ def settings(text):
 def score(model, config, qualities, rates):
     """Mean PSNR in dB (MS-SSIM) at each rate, linear in log bpp between qualities; NaN outside."""
     from cnn_compression.codec import Codec
-    from cnn_compression.data import ImageReader, list_images, split_held_out
-    from cnn_compression.evaluation import HeldOutEvaluation, code
-    from cnn_compression.metrics import ms_ssim
+    from cnn_compression.tensors.metrics import ms_ssim
+    from cnn_compression.training.data import ImageReader, list_images, split_held_out
+    from cnn_compression.training.evaluation import HeldOutEvaluation, code
 
     _, held_out = split_held_out(list_images(config.data), config.held_out)
     images = HeldOutEvaluation(ImageReader(held_out), config.channels).images
@@ -175,8 +176,8 @@ def score(model, config, qualities, rates):
 def main(arguments):
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("cnn_compression").setLevel(logging.INFO)
-    from cnn_compression.config import TrainConfig
-    from cnn_compression.training import train
+    from cnn_compression.training.config import TrainConfig
+    from cnn_compression.training.loop import train
 
     qualities, rates = [int(q) for q in FLAGS.qualities], [float(r) for r in FLAGS.rates]
     title = "PSNR, dB, at bpp" if FLAGS.metric == "psnr" else "MS-SSIM at bpp"
@@ -192,7 +193,7 @@ def main(arguments):
         )
         patch = mock.patch.object(*variants()[variant]) if variant else contextlib.nullcontext()
         # Blocks of trials see farther than the frame that pictures on canvases have.
-        alone = mock.patch("cnn_compression.pair_codec.on_canvas", lambda x, cell=1: (x, None))
+        alone = mock.patch("cnn_compression.codec.pair.on_canvas", lambda x, cell=1: (x, None))
         with patch, alone:
             model = train(config)
             values = score(model, config, qualities, rates)

@@ -20,13 +20,17 @@ import os
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["Codec", "load"]
 
 
 def __getattr__(name):
     # TensorFlow takes seconds to import: only those who load a codec pay for it.
-    if name == "load":
-        from cnn_compression.codec import load
+    if name in __all__:
+        from cnn_compression import codec
 
-        return load
+        return getattr(codec, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -34,8 +34,8 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
+from cnn_compression.codec.model_files import EXPORTED_FILE, find_model
 from cnn_compression.files import is_payload_name, payload_name, restored_name
-from cnn_compression.model_files import EXPORTED_FILE, find_model
 
 _COUNTERS = ("done", "failed", "bytes_out")
 _FAILURES = re.compile(r"failed-\d+-of-\d+\.jsonl")  # as Beam names them

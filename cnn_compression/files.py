@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from cnn_compression.container import PAYLOAD_SUFFIX
+from cnn_compression.payload.layout import PAYLOAD_SUFFIX
 
 # Of images; payloads have a suffix of their own.
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".jp2")

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
-from cnn_compression.model_files import find_model
+from cnn_compression.codec.model_files import find_model
 from cnn_compression.serving.bench_server import (
     UNKNOWN,
     Server,

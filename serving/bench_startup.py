@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cnn_compression.export.warmup import WARMUP_FILE
 from cnn_compression.serving.c_api import to_json
-from cnn_compression.serving_assets import WARMUP_FILE
 
 PROGRAM = Path(__file__).with_name("c_api.py")
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from cnn_compression.serving_assets import WARMUP_FILE
+from cnn_compression.export.warmup import WARMUP_FILE
 
 DEFAULT_SIGNATURE = "serving_default"
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from cli_calls import FakeCodec
 
 import cnn_compression
 from cnn_compression import cli
-from cnn_compression.model_files import find_model
+from cnn_compression.codec.model_files import find_model
 
 # Two replicas on one machine, for tf.distribute; must be said before TensorFlow starts.
 tf.config.set_logical_device_configuration(

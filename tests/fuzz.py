@@ -145,16 +145,18 @@ def work(files):
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
-    from cnn_compression import container, container_ops, images, jpeg
-    from cnn_compression.attempts import attempt
+    from cnn_compression import images
+    from cnn_compression.jpeg import coding
+    from cnn_compression.payload import layout, layout_ops
+    from cnn_compression.tensors.attempts import attempt
 
     fingerprint, scales = "0123456789abcdef", [2]  # of the golden payloads
     verify = tf.function(
-        lambda payload: container_ops.verify(payload, fingerprint, scales),
+        lambda payload: layout_ops.verify(payload, fingerprint, scales),
         [tf.TensorSpec((), tf.string)],
     )
     decode = tf.function(
-        lambda payload: attempt(jpeg.decode, payload, tf.zeros([0, 0, 0], tf.uint8)),
+        lambda payload: attempt(coding.decode, payload, tf.zeros([0, 0, 0], tf.uint8)),
         [tf.TensorSpec((), tf.string)],
     )
     for kind, data in list(files.items()):  # all graphs are built before memory is limited
@@ -182,7 +184,7 @@ def work(files):
             data = data[:48] + tf.fingerprint(covered[None]).numpy().tobytes() + data[56:]
             if not verify(data).numpy():
                 image, complete = decode(data)
-                header = container.read_header(data)
+                header = layout.read_header(data)
                 sides = [-(-side // header.scale) for side in (header.height, header.width)]
                 if complete:
                     fine = image.shape.as_list() == [*sides, header.channels]

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from cnn_compression.attempts import attempt, otherwise_said, unless_wrong
+from cnn_compression.tensors.attempts import attempt, otherwise_said, unless_wrong
 
 
 def number(text):

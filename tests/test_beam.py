@@ -14,7 +14,8 @@ import pytest
 from cli_calls import tree
 from PIL import Image
 
-from cnn_compression import files, images, model_files
+from cnn_compression import files, images
+from cnn_compression.codec import model_files
 
 apache_beam = pytest.importorskip("apache_beam")
 from apache_beam.io.filesystems import FileSystems  # noqa: E402

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from cnn_compression import metrics
 from cnn_compression.benchmark import codecs, registry
+from cnn_compression.tensors import metrics
 
 MAGIC = {
     "jpeg": rb"\xff\xd8\xff",

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_compression import container, jpeg, metrics
 from cnn_compression.benchmark import Model, ours, registry
 from cnn_compression.codec import Codec
+from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
-from cnn_compression.ops import to_uint8
+from cnn_compression.payload import layout
+from cnn_compression.tensors import metrics
+from cnn_compression.tensors.levels import to_uint8
 
 
 def mean_of_squares(image, side=2):
@@ -60,17 +62,17 @@ def test_rec_alone_takes_the_plain_mean_and_the_models_decoder(
 ):
     image = photos[photo][crop]
     payload = alone.encode(image, quality)
-    header = container.read_header(payload)
-    theirs = container.read_header(codec.encode(image, quality))
+    header = layout.read_header(payload)
+    theirs = layout.read_header(codec.encode(image, quality))
     assert vars(header) | {"checksum": b""} == vars(theirs) | {"checksum": b""}
     pair = codec.model.pairs[codec.model.scales.index(header.scale)]
     plain = np.float32(mean_of_squares(image, pair.scale) / 255)
     colour = plain[None].repeat(3 // image.shape[-1], axis=-1)
     compact = to_uint8(pair.rec.emphasise(colour, np.array([header.quality])))[0]
     kept = compact[..., :1] if photo == "camera" else compact
-    expected = jpeg.decode(jpeg.encode(kept, header.quality)).numpy().astype(float)
+    expected = coding.decode(coding.encode(kept, header.quality)).numpy().astype(float)
     # Means and gains lie on rounding edges here and there.
-    assert np.abs(jpeg.decode(payload).numpy() - expected).mean() < 0.5
+    assert np.abs(coding.decode(payload).numpy() - expected).mean() < 0.5
     np.testing.assert_array_equal(alone.decode(payload), codec.decode(payload))
     assert payload != codec.encode(image, quality)
 
@@ -81,9 +83,9 @@ def test_bicubic_uses_no_network(photos, crop, photo):
     image = photos[photo][crop] // 4 * 4  # whose means are whole: nothing hangs on rounding
     codec = ours.HalfBicubic()
     payload = codec.encode(image, 80)
-    plain = jpeg.encode(mean_of_squares(image).astype(np.uint8), 80).numpy()
-    small = jpeg.decode(plain)
-    np.testing.assert_array_equal(jpeg.decode(payload), small)
+    plain = coding.encode(mean_of_squares(image).astype(np.uint8), 80).numpy()
+    small = coding.decode(plain)
+    np.testing.assert_array_equal(coding.decode(payload), small)
     size = [2 * side for side in small.shape[:2]]
     large = tf.saturate_cast(tf.round(tf.image.resize(small, size, "bicubic")), tf.uint8)
     image_hat = codec.decode(payload)

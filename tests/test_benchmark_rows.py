@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from rows_by_hand import row
 
-from cnn_compression import benchmark, jpeg, metrics
+from cnn_compression import benchmark
 from cnn_compression.benchmark import rows
+from cnn_compression.jpeg import coding
+from cnn_compression.tensors import metrics
 
 
 @pytest.mark.parametrize("name", ["coffee", "camera"])
@@ -19,8 +21,8 @@ def test_rows_are_what_was_written(photos, name):
     image = photos[name]
     codeds = list(benchmark.measure(benchmark.Jpeg(), name, image, [20, 70], factor=2))
     assert [(coded.row.image, coded.row.quality) for coded in codeds] == [(name, 20), (name, 70)]
-    data = jpeg.encode(image, 70).numpy()
-    decoded = jpeg.decode(data).numpy()
+    data = coding.encode(image, 70).numpy()
+    decoded = coding.decode(data).numpy()
     row = codeds[1].row
     assert (codeds[1].payload, row.bytes) == (data, len(data))
     assert (row.codec, row.library, row.settings) == (
@@ -58,12 +60,12 @@ def test_seconds_are_of_the_fastest_run_after_one_that_is_not_counted(monkeypatc
 def test_what_comes_back_in_other_channels_is_measured_in_the_originals(photos, photo, channels):
     class Turns(benchmark.Jpeg):
         def decode(self, payload):
-            return jpeg.decode(payload, channels).numpy()
+            return coding.decode(payload, channels).numpy()
 
     image = photos[photo]
     [coded] = benchmark.measure(Turns(), photo, image, [90])
     assert coded.image_hat.shape == image.shape
-    expected = jpeg.decode(coded.payload, channels).numpy()
+    expected = coding.decode(coded.payload, channels).numpy()
     np.testing.assert_array_equal(coded.image_hat[..., :1], metrics.luma(expected))
 
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_compression import jpeg
-from cnn_compression.canvas import STEP, Frame, no_frame, on_canvas
 from cnn_compression.codec import Codec
+from cnn_compression.codec.pair import PairCodec
+from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.paper import PaperComCNN, PaperRecCNN
-from cnn_compression.pair_codec import PairCodec
+from cnn_compression.tensors.canvas import STEP, Frame, no_frame, on_canvas
 
 QUALITY = np.array([40], np.int32)
 
@@ -107,13 +107,13 @@ def test_the_codec_writes_and_restores_what_it_would_without(codec, photos, size
     image = tf.constant(photos["chelsea"][: size[0], : size[1]])
     made = []
     for lay in (on_canvas, lambda x, cell=1: (x, None)):
-        monkeypatch.setattr("cnn_compression.pair_codec.on_canvas", lay)
+        monkeypatch.setattr("cnn_compression.codec.pair.on_canvas", lay)
         made.append([])
         for pair in codec.model.pairs:
             coder = PairCodec(pair)
             file = coder.encode(image, tf.constant(60))
-            restored = coder.restore(jpeg.decode(file), tf.constant(60), *size)
-            made[-1] += [jpeg.decode(file), restored]
+            restored = coder.restore(coding.decode(file), tf.constant(60), *size)
+            made[-1] += [coding.decode(file), restored]
     for laid, alone in zip(*made, strict=True):
         difference = np.abs(laid.numpy().astype(int) - alone.numpy())
         assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3

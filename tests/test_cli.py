@@ -17,8 +17,8 @@ from PIL import Image
 
 import cnn_compression
 from cnn_compression import cli
-from cnn_compression.container import read_header
-from cnn_compression.metrics import psnr
+from cnn_compression.payload.layout import read_header
+from cnn_compression.tensors.metrics import psnr
 
 ROOT = Path(__file__).parent.parent
 
@@ -387,14 +387,14 @@ def test_ctrl_c_ends_quietly_with_130_and_leaves_nothing_half_written(command, f
 
 
 def test_train_passes_every_setting_on(command, monkeypatch):
-    from cnn_compression import training
+    from cnn_compression.training import loop
 
     seen = []
-    monkeypatch.setattr(training, "train", seen.append)
+    monkeypatch.setattr(loop, "train", seen.append)
     words = ["--output=run", "--steps=7", "--learning_rate=1e-3", "--data=a", "--data=b", "c", "d"]
     assert command("train", *words) == (0, "trained 7 steps: run\n", [])
     data = ("a", "b", "c", "d")
-    assert seen == [training.TrainConfig(data=data, output="run", steps=7, learning_rate=1e-3)]
+    assert seen == [loop.TrainConfig(data=data, output="run", steps=7, learning_rate=1e-3)]
 
 
 def test_train_shows_the_choices_there_are(command):
@@ -415,12 +415,13 @@ def test_train_shows_the_choices_there_are(command):
     ],
 )
 def test_train_that_cannot_go_on_says_why_in_one_line(command, monkeypatch, words, expected):
-    from cnn_compression import training
+
+    from cnn_compression.training import loop
 
     def train(config):
         raise FloatingPointError("not finite at step 3")
 
-    monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(loop, "train", train)
     status, out, err = command("train", *words)
     assert (status, out, len(err)) == (1, "", 1) and expected in err[0]
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_compression import cli, container
+from cnn_compression import cli
+from cnn_compression.payload import layout
 
 COMMAND = [sys.executable, "-m", "cnn_compression"]
 
@@ -53,7 +54,7 @@ def test_a_server_keeps_a_size(served, folder):
     words = ["encode", "in/coffee.png", "--target_bytes=3000", f"--server={served[0]}"]
     assert cli.main(words) == 0
     payload = (folder / "in" / "coffee.cnn.jpg").read_bytes()
-    assert container.is_payload(payload) and 2000 < len(payload) <= 3000
+    assert layout.is_payload(payload) and 2000 < len(payload) <= 3000
 
 
 def test_what_is_wrong_with_a_file_is_said_and_others_are_done(served, folder, capsys):

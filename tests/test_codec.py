@@ -9,12 +9,14 @@ import tensorflow as tf
 from PIL import Image
 
 import cnn_compression
-from cnn_compression import container, jpeg, metrics, model_files
-from cnn_compression.codec import Codec, fingerprint
-from cnn_compression.container import PayloadError
-from cnn_compression.model_files import find_model, load_model
+from cnn_compression.codec import Codec, fingerprint, model_files
+from cnn_compression.codec.model_files import find_model, load_model
+from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
+from cnn_compression.payload import layout
+from cnn_compression.payload.layout import PayloadError
+from cnn_compression.tensors import metrics
 
 
 def tiny_model(channels=3):
@@ -33,11 +35,11 @@ def assert_same_pictures(payloads, others):
     That may move a pixel of the compact image over a rounding edge before JPEG codes it.
     """
     for payload, other in zip(payloads, others, strict=True):
-        header, other_header = container.read_header(payload), container.read_header(other)
+        header, other_header = layout.read_header(payload), layout.read_header(other)
         assert dataclasses.replace(header, checksum=b"") == dataclasses.replace(
             other_header, checksum=b""
         )
-        difference = jpeg.decode(payload).numpy().astype(int) - jpeg.decode(other).numpy()
+        difference = coding.decode(payload).numpy().astype(int) - coding.decode(other).numpy()
         assert np.abs(difference).mean() < 0.05
 
 
@@ -75,7 +77,7 @@ def test_any_size_comes_back(tiny, shape, channels):
 
 def test_header_says_what_was_encoded(tiny, photos):
     image = photos["camera"][:101, :77]
-    header = container.read_header(tiny.encode(image, 33))
+    header = layout.read_header(tiny.encode(image, 33))
     assert (header.height, header.width, header.channels) == (101, 77, 1)
     assert (header.scale, header.quality) == (2, 33)
     assert header.fingerprint == tiny.fingerprint
@@ -162,7 +164,7 @@ def test_encode_refuses_a_quality_in_a_graph(tiny):
 
 def test_decode_refuses(tiny, photos):
     payload = tiny.encode(photos["coffee"], 20)
-    plain = jpeg.encode(photos["coffee"], 20).numpy()
+    plain = coding.encode(photos["coffee"], 20).numpy()
     for bad in (b"", b"hello", plain):
         with pytest.raises(PayloadError, match="^not a payload"):
             tiny.decode(bad)
@@ -266,7 +268,7 @@ def test_an_exported_model_keeps_its_weights_once(tiny, tmp_path):
 @pytest.mark.parametrize("quality", [10, 50, 90])
 def test_default_preview_looks_like_the_picture(codec, photos, name, quality):
     image = photos[name]
-    preview = jpeg.decode(codec.encode(image, quality))
+    preview = coding.decode(codec.encode(image, quality))
     size = preview.shape[:2]
     plain = tf.cast(tf.round(tf.image.resize(image, size, "area")), tf.uint8)
     assert metrics.psnr(plain, preview) >= 20
@@ -281,10 +283,10 @@ def test_default_quality_is_worth_its_bytes(codec, photos, name):
     values = [float(metrics.psnr(image, codec.decode(payload))) for payload in payloads]
     assert sizes == sorted(sizes)
     assert values == sorted(values)
-    plain = [jpeg.encode(image, quality).numpy() for quality in range(1, 96)]
+    plain = [coding.encode(image, quality).numpy() for quality in range(1, 96)]
     for size, value in zip(sizes[1:], values[1:], strict=True):
         fitting = [data for data in plain if len(data) <= size] or plain[:1]
-        assert value > float(metrics.psnr(image, jpeg.decode(fitting[-1])))
+        assert value > float(metrics.psnr(image, coding.decode(fitting[-1])))
 
 
 @pytest.mark.parametrize("tile", [0, -256, 128, 300])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_compression import metrics
-from cnn_compression.data import (
+from cnn_compression.tensors import metrics
+from cnn_compression.training.data import (
     CropSettings,
     ImageReader,
     TooManyBadFilesError,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_compression.data import from_payload_records, to_payload_records
+from cnn_compression.training.data import from_payload_records, to_payload_records
 
 LABEL = {"label": tf.io.FixedLenFeature([], tf.int64)}
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 from PIL import Image
 
 import cnn_compression
-from cnn_compression import jpeg, metrics
 from cnn_compression.cli import demo, main
+from cnn_compression.jpeg import coding
+from cnn_compression.tensors import metrics
 
 
 class Halves:
@@ -23,10 +24,10 @@ class Halves:
     def encode(self, image, quality, effort=0):
         small = tf.image.resize(image, [(side + 1) // 2 for side in image.shape[:2]], "area")
         self.size = image.shape[:2]
-        return jpeg.encode(tf.cast(tf.round(small), tf.uint8), quality).numpy()
+        return coding.encode(tf.cast(tf.round(small), tf.uint8), quality).numpy()
 
     def decode(self, payload):
-        large = tf.image.resize(jpeg.decode(payload), self.size, "bicubic")
+        large = tf.image.resize(coding.decode(payload), self.size, "bicubic")
         return tf.saturate_cast(tf.round(large), tf.uint8).numpy()
 
 
@@ -76,7 +77,7 @@ def test_the_photograph_of_scikit_image(halves, tmp_path, capsys):
 
     quality = int(plain[2])
     assert plain[:2] == ["JPEG,", "quality"]
-    sizes = [len(jpeg.encode(original, q).numpy()) for q in (quality, quality + 1)]
+    sizes = [len(coding.encode(original, q).numpy()) for q in (quality, quality + 1)]
     assert sizes[0] == int(plain[3]) <= len(payload) < sizes[1]
 
 

@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from cnn_compression import evaluation, jpeg
 from cnn_compression.codec import Codec
-from cnn_compression.data import ImageReader
-from cnn_compression.evaluation import HeldOutEvaluation, RunLog, strip
+from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
+from cnn_compression.training import evaluation
+from cnn_compression.training.data import ImageReader
+from cnn_compression.training.evaluation import HeldOutEvaluation, RunLog, strip
 
 
 @pytest.fixture(scope="module", params=[3, 1], ids=["colour", "luma"])
@@ -53,7 +54,7 @@ def test_figures_are_means_over_real_payloads_of_the_middles(model, files):
         assert found[f"psnr/q{quality}"] == pytest.approx(np.mean(psnr), abs=1e-3)
         assert found[f"bpp/q{quality}"] == pytest.approx(np.mean(bpp), rel=1e-6)
         if quality == 40:
-            preview = jpeg.decode(payload).numpy()
+            preview = coding.decode(payload).numpy()
             expected = strip(image, preview, codec.decode(payload))
             np.testing.assert_array_equal(strips[1], expected)
 

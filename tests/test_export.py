@@ -14,9 +14,9 @@ from PIL import Image
 from tensorflow.core.protobuf import saved_model_pb2
 
 from cnn_compression import codec as codec_module
-from cnn_compression import export as export_module
+from cnn_compression.codec.model_files import load_model
 from cnn_compression.export import export
-from cnn_compression.model_files import load_model
+from cnn_compression.export import saved_model as export_module
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_compression.functions import one_of, shared, traced
+from cnn_compression.tensors.functions import one_of, shared, traced
 
 INTEGER = tf.TensorSpec((), tf.int32)
 

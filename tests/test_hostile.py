@@ -16,10 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnn_compression import container, container_ops, image_formats, image_sizes, images, jpeg
+from cnn_compression import images
 from cnn_compression.codec import Codec
-from cnn_compression.container import PayloadError
+from cnn_compression.images import formats, sizes
+from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
+from cnn_compression.payload import layout, layout_ops
+from cnn_compression.payload.layout import PayloadError
 
 HAS_IO = importlib.util.find_spec("tensorflow_io") is not None
 needs_io = pytest.mark.skipif(not HAS_IO, reason="tensorflow-io is not installed")
@@ -271,7 +274,7 @@ def avif_with_a_smaller_header():
     ],
 )
 def test_an_avif_that_may_be_measured_elsewhere_than_it_is_decoded_has_no_size(avif):
-    measure = tf.function(image_sizes.avif)
+    measure = tf.function(sizes.avif)
     assert measure(avif_with()).numpy().tolist() == [70, 90]
     with pytest.raises(tf.errors.InvalidArgumentError):
         measure(avif())
@@ -295,7 +298,7 @@ def test_of_more_parts_than_are_walked_through_an_error_comes():
 
 
 def test_a_jpeg_of_more_samples_than_can_be_decoded_is_said_to_be():
-    assert image_formats._MOST_JPEG_SAMPLES == jpeg.MAX_SAMPLES
+    assert formats._MOST_JPEG_SAMPLES == coding.MAX_SAMPLES
     jpg = saved(SMALL, "JPEG")
     at = jpg.index(b"\xff\xc0") + 5
     contents = jpg[:at] + struct.pack(">HH", 12_000, 20_000) + jpg[at + 4 :]
@@ -311,8 +314,8 @@ def test_of_ten_thousand_frames_the_first_is_decoded():
 
 def payload_of(height, width, jpeg_image, scale=2, fingerprint="0" * 16):
     """A payload in order but for what its header claims."""
-    file = jpeg.encode(jpeg_image, 50)
-    return container_ops.pack(file, fingerprint, height, width, 3, scale, 50).numpy()
+    file = coding.encode(jpeg_image, 50)
+    return layout_ops.pack(file, fingerprint, height, width, 3, scale, 50).numpy()
 
 
 @pytest.mark.parametrize("size", [(60_000, 60_000), (33, 32), (30, 32), (2**31, 2**31), (0, 32)])
@@ -328,11 +331,11 @@ def test_a_jpeg_that_cannot_be_decoded_is_the_payloads_error():
     """Though its checksum fits: whoever can write a payload can write that too."""
     codec = Codec(ComRec.from_preset("fast", 3, 2))
     pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
-    file = jpeg.encode(pixels, 50).numpy()
-    cut = container_ops.pack(file[:-30], codec.fingerprint, 32, 32, 3, 2, 50).numpy()
+    file = coding.encode(pixels, 50).numpy()
+    cut = layout_ops.pack(file[:-30], codec.fingerprint, 32, 32, 3, 2, 50).numpy()
     with pytest.raises(PayloadError, match="^damaged: its JPEG cannot be decoded$"):
         codec.decode(cut)
-    none = container_ops.pack(file[:20] + b"none", codec.fingerprint, 0, 0, 0, 2, 50).numpy()
+    none = layout_ops.pack(file[:20] + b"none", codec.fingerprint, 0, 0, 0, 2, 50).numpy()
     with pytest.raises(PayloadError, match="^damaged: its JPEG has another size .* or is none$"):
         codec.decode(none)
 
@@ -364,7 +367,7 @@ def test_any_image_comes_back_in_its_shape(codec, height, width, channels, quali
         "ramp": (np.add.outer(np.arange(height), np.arange(width))[..., None] + np.zeros(channels)),
     }[kind].astype(np.uint8)
     payload = codec.encode(image, quality)
-    header = container.read_header(payload)
+    header = layout.read_header(payload)
     assert (header.height, header.width, header.channels) == shape
     Image.open(io.BytesIO(payload)).load()  # any viewer opens it
     restored = codec.decode(payload)

@@ -16,7 +16,8 @@ import skimage.data
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from cnn_compression import image_formats, images
+from cnn_compression import images
+from cnn_compression.images import formats
 
 HAS_IO = importlib.util.find_spec("tensorflow_io") is not None
 HAS_WEBP = HAS_IO or hasattr(tf.io, "decode_webp")
@@ -274,7 +275,7 @@ def test_the_reader_without_tensorflow_io_agrees_with_the_one_of_tensorflow_io()
         for exif in (little_endian_exif(orientation), big_endian_exif(orientation)):
             contents = saved(PHOTO, "JPEG", exif=exif)
             theirs = int(tensorflow_io.experimental.image.decode_jpeg_exif(contents))
-            ours = int(image_formats._orientation(exif[6:], None))
+            ours = int(formats._orientation(exif[6:], None))
             assert ours == (theirs if 1 <= theirs <= 8 else 1)
 
 

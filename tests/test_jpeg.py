@@ -8,7 +8,7 @@ import skimage
 import tensorflow as tf
 from PIL import Image
 
-from cnn_compression import jpeg
+from cnn_compression.jpeg import coding
 
 
 def by_pillow(image, quality, chroma="4:2:0"):
@@ -34,9 +34,9 @@ def read_by_pillow(data):
 def test_bytes_and_pixels_are_pillows(photos, quality, chroma):
     for name, photo in photos.items():
         image = photo[:-1, :-3]
-        data = jpeg.encode(image, quality, chroma).numpy()
+        data = coding.encode(image, quality, chroma).numpy()
         assert data == by_pillow(image, quality, chroma), name
-        decoded = jpeg.decode(data).numpy()
+        decoded = coding.decode(data).numpy()
         assert decoded.shape == image.shape and decoded.dtype == np.uint8
         np.testing.assert_array_equal(decoded, read_by_pillow(data), name)
 
@@ -45,7 +45,7 @@ def test_all_qualities_at_once_in_a_dataset(photos):
     """In graph mode the quality is a tensor; each one has a table of its own, finer and finer."""
     image = photos["coffee"][:48, :64]
     dataset = tf.data.Dataset.range(1, 101).map(
-        lambda quality: jpeg.encode(image, tf.cast(quality, tf.int32))
+        lambda quality: coding.encode(image, tf.cast(quality, tf.int32))
     )
     files = list(dataset.as_numpy_iterator())
     assert [by_pillow(image, quality) for quality in range(1, 101)] == files
@@ -56,7 +56,7 @@ def test_all_qualities_at_once_in_a_dataset(photos):
 def test_fine_files_are_progressive_and_coarse_ones_baseline():
     image = skimage.data.astronaut()
     kinds = [
-        Image.open(io.BytesIO(jpeg.encode(image, quality).numpy())).info.get("progressive", 0)
+        Image.open(io.BytesIO(coding.encode(image, quality).numpy())).info.get("progressive", 0)
         for quality in (90, 30)
     ]
     assert kinds == [1, 0]
@@ -66,8 +66,8 @@ def test_fine_files_are_progressive_and_coarse_ones_baseline():
 def test_quality_out_of_range_raises_eagerly_and_in_a_dataset(quality):
     image = np.zeros((8, 8, 3), np.uint8)
     with pytest.raises(tf.errors.InvalidArgumentError, match="quality must be in 1..100"):
-        jpeg.encode(image, quality)
-    dataset = tf.data.Dataset.from_tensors(quality).map(lambda q: jpeg.encode(image, q))
+        coding.encode(image, quality)
+    dataset = tf.data.Dataset.from_tensors(quality).map(lambda q: coding.encode(image, q))
     with pytest.raises(tf.errors.InvalidArgumentError):
         list(dataset)
 
@@ -75,36 +75,36 @@ def test_quality_out_of_range_raises_eagerly_and_in_a_dataset(quality):
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (1, 19, 3), (23, 1, 1), (17, 9, 3)])
 def test_any_size_and_colour_keeps_its_shape(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    data = jpeg.encode(image, 90)
-    assert jpeg.decode(data).shape == shape
-    assert jpeg.decode(data, channels=3).shape == (*shape[:2], 3)
-    assert jpeg.decode(data, channels=1).shape == (*shape[:2], 1)
+    data = coding.encode(image, 90)
+    assert coding.decode(data).shape == shape
+    assert coding.decode(data, channels=3).shape == (*shape[:2], 3)
+    assert coding.decode(data, channels=1).shape == (*shape[:2], 1)
 
 
 def test_a_flat_image_survives_any_quality():
     image = np.full((20, 30, 1), 128, np.uint8)
     for quality in (1, 50, 100):
-        np.testing.assert_array_equal(jpeg.decode(jpeg.encode(image, quality)), image)
+        np.testing.assert_array_equal(coding.decode(coding.encode(image, quality)), image)
 
 
 @pytest.mark.parametrize("kept", [0, 2, 100, 0.5, -1])
 def test_truncated_data_raises(photos, kept):
-    data = jpeg.encode(photos["rocket"], 50).numpy()
+    data = coding.encode(photos["rocket"], 50).numpy()
     kept = int(len(data) * kept) if isinstance(kept, float) else kept
     with pytest.raises(tf.errors.InvalidArgumentError):
-        jpeg.decode(data[:kept])
+        coding.decode(data[:kept])
 
 
 def test_round_trip_is_one_by_one(photos):
     names, qualities = ("astronaut", "coffee", "chelsea"), np.array([5, 50, 95], np.int32)
     images = np.stack([photos[name] for name in names])
     expected = np.stack(
-        [jpeg.decode(jpeg.encode(*item)) for item in zip(images, qualities, strict=True)]
+        [coding.decode(coding.encode(*item)) for item in zip(images, qualities, strict=True)]
     )
     batch = tf.constant(images)
-    np.testing.assert_array_equal(jpeg.round_trip(batch, qualities), expected)
+    np.testing.assert_array_equal(coding.round_trip(batch, qualities), expected)
     unknown = tf.function(
-        jpeg.round_trip,
+        coding.round_trip,
         input_signature=[
             tf.TensorSpec((None, None, None, None), tf.uint8),
             tf.TensorSpec((None,), tf.int32),
@@ -112,10 +112,10 @@ def test_round_trip_is_one_by_one(photos):
     )
     np.testing.assert_array_equal(unknown(batch, qualities), expected)
     grey = batch[..., :1]
-    assert jpeg.round_trip(grey, qualities).shape == grey.shape
+    assert coding.round_trip(grey, qualities).shape == grey.shape
 
 
 def test_what_could_not_be_read_again_is_not_written():
     image = tf.zeros([8200, 65_500, 1], tf.uint8)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most 536870911 samples"):
-        jpeg.encode(image, 50)
+        coding.encode(image, 50)

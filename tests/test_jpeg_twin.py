@@ -5,13 +5,13 @@ import pytest
 import skimage.data
 import tensorflow as tf
 
-from cnn_compression import jpeg, jpeg_twin
-from cnn_compression.ops import to_unit
+from cnn_compression.jpeg import coding, twin
+from cnn_compression.tensors.levels import to_unit
 
 # Order in which a JPEG lists coefficients (T.81, figure A.6): by diagonals, up and down in turn.
 ZIGZAG = sorted(range(64), key=lambda k: (s := k // 8 + k % 8, k % 8 if s % 2 == 0 else k // 8))
 
-twin = tf.function(jpeg_twin.jpeg_twin, reduce_retracing=True)
+twin = tf.function(twin.jpeg_twin, reduce_retracing=True)
 
 
 def coded(image, quality):
@@ -39,13 +39,13 @@ def test_zigzag_starts_and_ends_as_the_standard_prints_it():
 
 def test_quantisation_steps_are_libjpegs_at_every_quality():
     qualities = np.arange(1, 101)
-    luma = np.asarray(jpeg_twin.quantisation_steps(qualities))
-    chroma = np.asarray(jpeg_twin.quantisation_steps(qualities, jpeg_twin.CHROMA_TABLE))
+    luma = np.asarray(twin.quantisation_steps(qualities))
+    chroma = np.asarray(twin.quantisation_steps(qualities, twin.CHROMA_TABLE))
     for quality in qualities:
-        tables = tables_of(jpeg.encode(np.zeros((1, 1, 3), np.uint8), quality).numpy())
+        tables = tables_of(coding.encode(np.zeros((1, 1, 3), np.uint8), quality).numpy())
         np.testing.assert_array_equal(luma[quality - 1][ZIGZAG], tables[0], str(quality))
         np.testing.assert_array_equal(chroma[quality - 1][ZIGZAG], tables[1], str(quality))
-    means = np.asarray(jpeg_twin.mean_luma_step(qualities))
+    means = np.asarray(twin.mean_luma_step(qualities))
     np.testing.assert_allclose(means, luma.mean(axis=-1), rtol=1e-6)
     assert (np.diff(means) <= 0).all() and means[-1] == 1
 
@@ -56,7 +56,7 @@ def test_pixels_are_the_real_codecs(photos, quality, odd):
     """The issue allows 0.5 level in the mean and 2 levels on 99 %: the twin is far inside."""
     for name, photo in photos.items():
         image = photo[:-3, :-5] if odd else photo
-        real = jpeg.decode(jpeg.encode(image, quality)).numpy().astype(np.float32)
+        real = coding.decode(coding.encode(image, quality)).numpy().astype(np.float32)
         difference = np.abs(np.round(coded(image, quality)[0]) - real)
         assert difference.mean() <= 0.002, name
         assert (difference <= 2).mean() >= 0.9999, name
@@ -70,7 +70,7 @@ def test_edges_are_the_real_codecs(photos, height, width, channels):
     """Odd, even and tiny sizes: libjpeg pads luma and chroma in ways of its own."""
     image = photos["coffee"][40 : 40 + height, 100 : 100 + width, :channels]
     for quality in (20, 60, 90):
-        real = jpeg.decode(jpeg.encode(image, quality)).numpy().astype(np.float32)
+        real = coding.decode(coding.encode(image, quality)).numpy().astype(np.float32)
         difference = np.abs(np.round(coded(image, quality)[0]) - real)
         assert difference.max() <= 2 and difference.mean() <= 0.05
 
@@ -80,11 +80,11 @@ def test_chroma_of_full_size_is_the_real_codecs(photos, size):
     for name in ("coffee", "astronaut"):
         image = photos[name][: size[0], : size[1]]
         for quality in (10, 50, 90):
-            file = jpeg.encode(image, quality, "4:4:4").numpy()
-            compact_hat, bits = jpeg_twin.jpeg_twin(
+            file = coding.encode(image, quality, "4:4:4").numpy()
+            compact_hat, bits = twin.jpeg_twin(
                 image[None] / np.float32(255), np.array([quality]), chroma="4:4:4"
             )
-            real = jpeg.decode(file).numpy().astype(np.float32)
+            real = coding.decode(file).numpy().astype(np.float32)
             difference = np.abs(np.round(255 * compact_hat[0]) - real)
             assert difference.max() <= 2 and difference.mean() <= 0.002
             if size == (192, 256):
@@ -97,7 +97,7 @@ def test_hard_edges_and_saturated_colours_are_the_real_codecs():
     image[10:40, 7:33], image[30:55, 25:60] = (255, 0, 0), (0, 0, 255)
     image[5:20, 40:] = (255, 255, 255)
     for quality in (5, 30, 75, 95):
-        real = jpeg.decode(jpeg.encode(image, quality)).numpy().astype(np.float32)
+        real = coding.decode(coding.encode(image, quality)).numpy().astype(np.float32)
         assert np.abs(np.round(coded(image, quality)[0]) - real).mean() <= 0.01
 
 
@@ -113,7 +113,7 @@ def test_bits_are_the_real_codecs():
     real, estimated = [], []
     for image in large_photos():
         for quality in (5, 10, 20, 35, 50, 70, 90, 95):
-            real.append(8 * len(jpeg.encode(image, quality).numpy()))
+            real.append(8 * len(coding.encode(image, quality).numpy()))
             estimated.append(coded(image, quality)[1])
     real, estimated = np.array(real), np.array(estimated)
     assert np.corrcoef(real, estimated)[0, 1] >= 0.98
@@ -130,7 +130,7 @@ def test_bits_of_small_photographs_are_right_on_average(photos, channels):
     for photo in photos.values():
         for quality in (10, 30, 60, 90):
             image = photo[:, :, :channels] if photo.shape[-1] >= channels else photo.repeat(3, -1)
-            real = 8 * len(jpeg.encode(image, quality).numpy())
+            real = 8 * len(coding.encode(image, quality).numpy())
             ratios.append(coded(image, quality)[1] / real)
     assert abs(np.mean(ratios) - 1) <= 0.1
 
@@ -199,7 +199,7 @@ def test_bits_gradient_points_to_fewer_real_bits(photos, quality):
     slopes = gradient(compact, quality, lambda hat, bits: bits[0])
     smaller = np.clip(compact[0] - 0.005 * slopes[0] / np.sqrt((slopes**2).mean()), 0, 1)
     smaller = np.round(smaller * 255).astype(np.uint8)
-    before, after = (len(jpeg.encode(x, quality).numpy()) for x in (image, smaller))
+    before, after = (len(coding.encode(x, quality).numpy()) for x in (image, smaller))
     assert after < 0.98 * before
 
 
@@ -250,12 +250,12 @@ def test_items_of_a_batch_do_not_touch_each_other(photos):
 
 def test_sizes_known_only_at_run_time(photos):
     run = tf.function(
-        jpeg_twin.jpeg_twin,
+        twin.jpeg_twin,
         input_signature=[tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None,), tf.int32)],
     )
     for height, width in ((33, 47), (64, 16)):
         image = to_unit(photos["coffee"][None, :height, :width])
         hat, bits = run(image, [50])
-        want, size = jpeg_twin.jpeg_twin(image, np.array([50]))
+        want, size = twin.jpeg_twin(image, np.array([50]))
         np.testing.assert_allclose(hat, want, atol=1e-6)
         np.testing.assert_allclose(bits, size, rtol=1e-5)

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_compression import jpeg
-from cnn_compression.jpeg_twin import LUMA_TABLE, quantisation_steps
-from cnn_compression.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
-from cnn_compression.ops import BLOCK_DCT, block_dct, luma, map_blocks
+from cnn_compression.jpeg import coding
+from cnn_compression.jpeg.twin import LUMA_TABLE, quantisation_steps
+from cnn_compression.models.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
+from cnn_compression.tensors.colour import luma
+from cnn_compression.tensors.dct import BLOCK_DCT, block_dct, map_blocks
 
 RNG = np.random.default_rng(0)
 
@@ -169,7 +170,7 @@ def test_emphasis_and_jpeg_are_a_jpeg_with_tables_divided_by_the_gains(photos):
     layer, embedding = emphasis(gains)
     grey = photos["camera"][None] / np.float32(255)
     carried = np.clip(np.round(255 * layer(grey, embedding)), 0, 255).astype(np.uint8)
-    decoded = jpeg.round_trip(tf.constant(carried), tf.constant([40])).numpy() / np.float32(255)
+    decoded = coding.round_trip(tf.constant(carried), tf.constant([40])).numpy() / np.float32(255)
     one_way = 255 * np.asarray(layer(decoded, embedding, inverse=True))
     steps = np.asarray(quantisation_steps(np.array([40])))[0] / gains[:64]
     levels = np.round(np.asarray(block_dct(255 * grey - 128)) / steps)

@@ -3,7 +3,7 @@ import pytest
 import skimage.metrics
 import tensorflow as tf
 
-from cnn_compression import metrics
+from cnn_compression.tensors import metrics
 
 
 def noisy(image, sigma, seed=0):

@@ -6,10 +6,11 @@ import pytest
 import tensorflow as tf
 from small_pairs import RANGES, pair
 
-from cnn_compression import container, metrics
 from cnn_compression.codec import Codec, fingerprint
 from cnn_compression.models.multi_scale import MultiScale, as_multi_scale
-from cnn_compression.ops import texture_squares
+from cnn_compression.payload import layout
+from cnn_compression.tensors import metrics
+from cnn_compression.tensors.texture import texture_squares
 
 OVERLAPPING = [[1, 60, 5, 90], [41, 100, 20, 95]]
 LIMITS = [[400, 25]]
@@ -101,7 +102,7 @@ def test_a_batch_is_routed_picture_by_picture():
     codec = Codec(MultiScale([pair(2), pair(1)], OVERLAPPING, LIMITS))
     images = np.stack([checkers(amplitude, 32, 48) for amplitude in (30, 1, 12)])
     images = np.round(255 * images).astype(np.uint8)
-    headers = [container.read_header(payload) for payload in codec.encode(images, 50)]
+    headers = [layout.read_header(payload) for payload in codec.encode(images, 50)]
     assert [header.scale for header in headers] == [1, 2, 1]
     half, full = codec.model.jpeg_quality[:, 49]
     assert [header.quality for header in headers] == [full, half, full]
@@ -179,10 +180,10 @@ def test_it_is_saved_and_loaded_whole(both, tmp_path):
 def test_the_quality_chooses_the_scale(both, photos, name, quality, scale, jpeg_quality):
     image = photos[name]
     payload = both.encode(image, quality)
-    header = container.read_header(payload)
+    header = layout.read_header(payload)
     assert (header.scale, header.quality) == (scale, jpeg_quality)
     sides = tuple(-(-side // scale) for side in image.shape[:2])
-    assert container.preview_size(payload) == sides
+    assert layout.preview_size(payload) == sides
     assert metrics.psnr(image, both.decode(payload)) > 20
 
 
@@ -190,7 +191,7 @@ def test_a_batch_mixes_scales(both, photos):
     images = np.stack([photos["coffee"], photos["rocket"], photos["astronaut"], photos["coffee"]])
     qualities = [80, 20, 100, 60]
     payloads = both.encode(images, qualities)
-    assert [container.read_header(payload).scale for payload in payloads] == [1, 2, 1, 2]
+    assert [layout.read_header(payload).scale for payload in payloads] == [1, 2, 1, 2]
     restored = both.decode(payloads)
     for image, quality, payload, image_hat in zip(
         images, qualities, payloads, restored, strict=True

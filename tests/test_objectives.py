@@ -8,16 +8,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cnn_compression.jpeg_twin import jpeg_twin
+from cnn_compression.jpeg.twin import jpeg_twin
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.paper import PaperComCNN, PaperRecCNN
-from cnn_compression.objectives import (
+from cnn_compression.tensors.levels import mean_squared_error
+from cnn_compression.training.objectives import (
     JointObjective,
     ReduceObjective,
     RestoreObjective,
     is_grey,
-    mean_squared_error,
     quality_weight,
 )
 

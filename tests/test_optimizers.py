@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnn_compression.optimizers import ConvMuon
+from cnn_compression.training.optimizers import ConvMuon
 
 RNG = np.random.default_rng(0)
 

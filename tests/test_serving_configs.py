@@ -15,8 +15,8 @@ from serving_calls import free_port
 from serving_files import SERVING, image_command
 from tensorflow_serving.config import model_server_config_pb2
 
-from cnn_compression.model_files import find_model
-from cnn_compression.signatures import MAX_PIXELS
+from cnn_compression.codec.model_files import find_model
+from cnn_compression.export.signatures import MAX_PIXELS
 
 KUBERNETES = "1.30"
 

@@ -26,11 +26,11 @@ from serving_files import image_command
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from cnn_compression.export import export
-from cnn_compression.metrics import psnr
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.serving.client import Client, ItemError, ServerError, UnavailableError
 from cnn_compression.serving.local_server import LocalServer, Settings
+from cnn_compression.tensors.metrics import psnr
 
 SIGNATURES = {"serving_default", "encode", "decode", "encode_to_size", "encode_pixels"}
 SIGNATURES |= {"decode_pixels", "info"}

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from serving_calls import Refused, grpc_predict, http
 
-from cnn_compression import serving_assets
+from cnn_compression.export import warmup
 from cnn_compression.serving import answers
 from cnn_compression.serving.local_server import LocalServer, Settings
 from cnn_compression.serving.rest import Rest
@@ -234,8 +234,8 @@ def test_a_version_that_was_half_copied_is_tried_again(versions, tmp_path):
 def test_a_version_whose_warm_up_fails_is_not_served(versions, tmp_path):
     base = tmp_path / "models"
     shutil.copytree(versions, base)
-    log = serving_assets._prediction_log("default", "decode", {"nothing": [1]})
-    file = base / "1" / serving_assets.WARMUP_FILE
+    log = warmup._prediction_log("default", "decode", {"nothing": [1]})
+    file = base / "1" / warmup.WARMUP_FILE
     file.parent.mkdir()
     with tf.io.TFRecordWriter(str(file)) as writer:
         writer.write(log)

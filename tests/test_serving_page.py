@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_compression import container, metrics
+from cnn_compression.payload import layout
+from cnn_compression.tensors import metrics
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
@@ -161,7 +162,7 @@ def test_what_is_wrong_is_said(page, codec, photos):
     payload[-20] ^= 0xFF
     drop(page, "camera.cnn.jpg", bytes(payload))
     page.wait_for_function("document.querySelector('#message').innerText.includes('checksum')")
-    assert container.is_payload(payload)
+    assert layout.is_payload(payload)
 
 
 def test_a_server_that_is_away_is_said(browser, address, png):

@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cnn_compression import container, container_ops
-from cnn_compression import signatures as signatures_module
-from cnn_compression.container_ops import NUMBERS
+from cnn_compression.export import signatures as signatures_module
+from cnn_compression.export.signatures import signatures
 from cnn_compression.images import encode_png
-from cnn_compression.signatures import signatures
+from cnn_compression.payload import layout, layout_ops
+from cnn_compression.payload.layout_ops import NUMBERS
 
 MAX_PIXELS = 100_000
 
@@ -73,7 +73,7 @@ def bad_files(image):
     # A chunk before the header that has a small size where the header should have it.
     disguised = bomb[:8] + chunk(b"zzZz", struct.pack(">II", 10, 10)) + bomb[8:]
     huge_jpeg = jpeg.replace(struct.pack(">HH", *image.shape[:2]), struct.pack(">HH", 65500, 65500))
-    payload = container_ops.pack(jpeg, "0" * 16, 2, 2, 3, 2, 50).numpy()
+    payload = layout_ops.pack(jpeg, "0" * 16, 2, 2, 3, 2, 50).numpy()
     glass = np.dstack([image, np.full(image.shape[:2], 128, np.uint8)])
     return {
         "nothing": (b"", "not a PNG, JPEG, GIF or BMP"),
@@ -154,14 +154,14 @@ def test_a_size_that_cannot_be_met_says_so(codec, served, images):
 
 def with_a_true_checksum(data):
     """A payload whose checksum fits whatever else was done to it."""
-    start, end = container.CHECKSUM_START, container.HEADER_END
+    start, end = layout.CHECKSUM_START, layout.HEADER_END
     digest = tf.fingerprint(tf.io.decode_raw([data[:start] + data[end:]], tf.uint8))[0]
     return data[:start] + digest.numpy().tobytes() + data[end:]
 
 
 def bad_payloads(payload, image):
     """What is wrong -> bytes and a part of the status."""
-    at = container.FINGERPRINT_START
+    at = layout.FINGERPRINT_START
     return {
         "nothing": (b"", "not a payload"),
         "a JPEG": (saved_as(image, "jpeg"), "not a payload"),
@@ -171,10 +171,10 @@ def bad_payloads(payload, image):
             with_a_true_checksum(payload[:at] + bytes(8) + payload[at + 8 :]),
             "made by model 0000000000000000",
         ),
-        "no JPEG": (with_a_true_checksum(payload[: container.HEADER_END]), "or is none"),
+        "no JPEG": (with_a_true_checksum(payload[: layout.HEADER_END]), "or is none"),
         "no end": (with_a_true_checksum(payload[:-20]), "cannot be decoded"),
         "too large": (
-            container_ops.pack(
+            layout_ops.pack(
                 saved_as(np.zeros((400, 300, 3), np.uint8), "jpeg"),
                 payload[at : at + 8].hex(),
                 400,
@@ -201,7 +201,7 @@ def test_bad_payloads_say_what_is_wrong_and_fail_alone(codec, served, images, pa
         assert words in status.decode(), name
     for number, payload in zip(good, payloads, strict=True):
         assert result["image_bytes"][number] == png(codec.decode(payload))
-        header = container.read_header(payload)
+        header = layout.read_header(payload)
         for name in NUMBERS:
             assert numbers[name][number] == getattr(header, name)
     assert result["image_bytes"][1:-2].tolist() == [b""] * len(bad)

@@ -5,9 +5,10 @@ import pytest
 import tensorflow as tf
 from small_pairs import RANGES, pair
 
-from cnn_compression import container, metrics
 from cnn_compression.codec import Codec
 from cnn_compression.models.multi_scale import MultiScale
+from cnn_compression.payload import layout
+from cnn_compression.tensors import metrics
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_bytes_that_a_gap_leaves_go_to_the_finer_pair(gap, share):
     assert sizes[best] > len(below)
     assert reached[best] > metrics.psnr(image, codec.decode(below))
     payload, quality = codec.size_encoder()(image, limit)
-    header = container.read_header(payload.numpy())
+    header = layout.read_header(payload.numpy())
     assert (header.scale, header.quality, int(quality)) == (1, best, 60)
     assert len(payload.numpy()) == sizes[best]
 
@@ -72,7 +73,7 @@ def test_a_psnr_in_a_gap_is_reached_by_the_finer_pair_s_coarser_jpeg(gap):
     target = (below + above) / 2
     least = min(quality for quality, value in reached.items() if value >= target)
     payload, quality = codec.psnr_encoder()(image, target)
-    header = container.read_header(payload.numpy())
+    header = layout.read_header(payload.numpy())
     assert (header.scale, header.quality, int(quality)) == (1, least, 61)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_compression.tiles import ALIGNMENT, map_pixels, map_tiles
+from cnn_compression.tensors.tiles import ALIGNMENT, map_pixels, map_tiles
 
 SIZES = [(1, 1), (15, 70), (16, 32), (33, 31), (64, 64), (65, 129), (100, 37)]
 

@@ -17,14 +17,14 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cnn_compression.codec import Codec
-from cnn_compression.data import TooManyBadFilesError, list_images, split_held_out
-from cnn_compression.model_files import load_model, write_exported
+from cnn_compression.codec.model_files import load_model, write_exported
 from cnn_compression.models import com_rec
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.multi_scale import MultiScale
-from cnn_compression.objectives import JointObjective
-from cnn_compression.training import TrainConfig, Trainer, make_strategy, save_model, train
+from cnn_compression.training.data import TooManyBadFilesError, list_images, split_held_out
+from cnn_compression.training.loop import TrainConfig, Trainer, make_strategy, save_model, train
+from cnn_compression.training.objectives import JointObjective
 
 
 @pytest.fixture(scope="module", autouse=True)

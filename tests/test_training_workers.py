@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cnn_compression.model_files import load_model
+from cnn_compression.codec.model_files import load_model
 
 STEPS = 6
 FLAGS = [

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from cnn_compression import jpeg
+from cnn_compression.jpeg import coding
 
 
 class Codec(Protocol):
@@ -55,10 +55,10 @@ class Jpeg:
     qualities = (1, 3, 5, 8, 12, 20, 30, 40, 55, 70, 80, 88, 93, 96)
 
     def encode(self, image, quality):
-        return jpeg.encode(image, quality).numpy()
+        return coding.encode(image, quality).numpy()
 
     def decode(self, payload):
-        return jpeg.decode(payload).numpy()
+        return coding.decode(payload).numpy()
 
 
 class _Pillow:
@@ -121,7 +121,7 @@ class Jpeg2000(_Pillow):
         return f"OpenJPEG {features.version('jpg_2000')}"
 
     def options(self, image, quality):
-        size = self.SHARE * len(jpeg.encode(image, quality).numpy())
+        size = self.SHARE * len(coding.encode(image, quality).numpy())
         return {
             "irreversible": True,
             "mct": int(image.shape[2] == 3),

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow as tf
 
-from cnn_compression import __version__, codec, ops
+from cnn_compression import __version__, codec
+from cnn_compression.tensors import resampling, shapes
 
 LIBRARY = f"cnn-compression {__version__}, TensorFlow {tf.__version__}"
 QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)
@@ -98,7 +99,7 @@ def _jpegs_own(squares, quality):
 
 
 def _mean(image, scale):
-    return ops.downsample(ops.pad_to_multiple(image, scale), scale)
+    return resampling.downsample(shapes.pad_to_multiple(image, scale), scale)
 
 
 class _MeanForCom:
@@ -125,4 +126,4 @@ class _NoNetworks:
         return _mean(image, self.scale)
 
     def restore(self, compact_hat, quality, height, width, size=None):
-        return ops.crop(ops.upsample_bicubic(compact_hat), height, width)
+        return shapes.crop(resampling.upsample_bicubic(compact_hat), height, width)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from cnn_compression.metrics import bpp, luma, ms_ssim, psnr, ssim
+from cnn_compression.tensors.metrics import bpp, luma, ms_ssim, psnr, ssim
 
 # Each with the digits that a table shows.
 MEASURES = {

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from absl import flags
 
 import cnn_compression
-from cnn_compression.container import MAX_PIXELS
+from cnn_compression.payload.layout import MAX_PIXELS
 
 # What TensorFlow puts before the text of an error inside a graph.
 TRACE = re.compile(r"Graph execution error:|Detected at node |\s+File |\s*$")

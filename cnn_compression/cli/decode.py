@@ -5,15 +5,16 @@ from pathlib import Path
 
 from absl import flags
 
-from cnn_compression import container, files
+from cnn_compression import files
 from cnn_compression.cli import common, file_loop, remote
 from cnn_compression.cli.progress import BAR
+from cnn_compression.payload import layout
 
 HELP = f"""
 usage: cnn-compression decode [flags] FILES...
 
 Restores payloads, the files that `encode` wrote, into PNG images of the original size.
-A folder stands for the *{container.PAYLOAD_SUFFIX} in it.
+A folder stands for the *{layout.PAYLOAD_SUFFIX} in it.
 """
 
 
@@ -71,7 +72,7 @@ def _open_server(values: flags.FlagValues) -> Restore:
 
     def restore(payload):
         png = client.decode(payload)
-        header = container.read_header(payload)
+        header = layout.read_header(payload)
         return png, header.height * header.width
 
     return restore

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from cnn_compression import container, files
+from cnn_compression import files
 from cnn_compression.cli import common, file_loop
+from cnn_compression.payload import layout
 
 HELP = f"""
 usage: cnn-compression demo [flags] [PHOTO]
@@ -19,7 +20,7 @@ usage: cnn-compression demo [flags] [PHOTO]
 Compresses a photograph, one that scikit-image ships by default, restores it, and compares it with
 JPEG at the same bytes: a table, and in the folder of --output
 
-  <stem>{container.PAYLOAD_SUFFIX}         the payload
+  <stem>{layout.PAYLOAD_SUFFIX}         the payload
   <stem>.png             what it restores to
   <stem>.comparison.png  original, JPEG and restored side by side, with an enlarged detail
 
@@ -54,7 +55,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     stem, image = _photograph(*arguments)
     targets = [
         Path(values.output, stem + suffix)
-        for suffix in (container.PAYLOAD_SUFFIX, ".png", ".comparison.png")
+        for suffix in (layout.PAYLOAD_SUFFIX, ".png", ".comparison.png")
     ]
     _prepare(targets, arguments)
 

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from absl import flags
 
-from cnn_compression import container, files
+from cnn_compression import files
 from cnn_compression.cli import common, file_loop, remote
 from cnn_compression.cli.progress import BAR
+from cnn_compression.payload import layout
 
 HELP = f"""
 usage: cnn-compression encode [flags] FILES...
 
 Compresses images into JPEG files that any viewer opens, as a preview, and `decode` restores.
-A folder stands for the images in it, without its *{container.PAYLOAD_SUFFIX}.
+A folder stands for the images in it, without its *{layout.PAYLOAD_SUFFIX}.
 """
 
 COLOURS = {
@@ -45,7 +46,7 @@ def add_flags(values: flags.FlagValues) -> None:
         flags.DEFINE(number, name, None, f"instead of a quality: {help_text}", flag_values=values)
     help_text = "seconds spent for bytes, 0..2: each level takes longer; files stay as good"
     flags.DEFINE_integer("effort", 0, help_text, 0, 2, flag_values=values)
-    common.add_output_flags(values, f"<stem>{container.PAYLOAD_SUFFIX}")
+    common.add_output_flags(values, f"<stem>{layout.PAYLOAD_SUFFIX}")
     common.add_model_flag(values)
     colour = common.Parser("COLOUR", _colour)
     help_text = f"put transparent images on this colour: #rrggbb, {', '.join(COLOURS)}"
@@ -71,7 +72,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
         def encode(source: Path, output: Path) -> file_loop.Result:
             contents = source.read_bytes()
-            if container.is_payload(contents):
+            if layout.is_payload(contents):
                 raise ValueError("is a payload already: encode the image it was made from")
             payload, pixels, notes = compress(contents)
             files.write_atomically(output, payload)
@@ -112,7 +113,7 @@ def _open_server(values: flags.FlagValues, target: dict) -> Compress:
             payload, _ = client.encode_to_size(contents, min(target["target_bytes"], 2**31 - 1))
         else:
             payload = client.encode(contents, values.quality)
-        header = container.read_header(payload)
+        header = layout.read_header(payload)
         return payload, header.height * header.width, []
 
     return compress

@@ -42,7 +42,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         raise ValueError("expected a model; see --help. Received: none")
     common.start_tensorflow()
     from cnn_compression.export import export
-    from cnn_compression.serving_assets import has_serving_api
+    from cnn_compression.export.warmup import has_serving_api
 
     print(export(arguments, **values.flag_values_dict()))
     if not has_serving_api():

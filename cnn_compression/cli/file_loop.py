@@ -18,7 +18,7 @@ from cnn_compression import files
 from cnn_compression.cli import common, manifest
 from cnn_compression.cli.common import complain, reason, shown
 from cnn_compression.cli.progress import BAR
-from cnn_compression.container import PAYLOAD_SUFFIX
+from cnn_compression.payload.layout import PAYLOAD_SUFFIX
 
 PAYLOADS = f"*{PAYLOAD_SUFFIX} files"
 

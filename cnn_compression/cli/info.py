@@ -5,8 +5,9 @@ from pathlib import Path
 
 from absl import flags
 
-from cnn_compression import container, files
+from cnn_compression import files
 from cnn_compression.cli import common, file_loop
+from cnn_compression.payload import layout
 
 HELP = f"""
 usage: cnn-compression info FILES...
@@ -14,7 +15,7 @@ usage: cnn-compression info FILES...
 Says what is in payloads, one line each: size of the original (width x height) and its channels,
 quality of the JPEG, bits per pixel of the original, bytes, the model that restores it, size of the
 preview, which is a quarter of the original's, half or all of it.
-A folder stands for the *{container.PAYLOAD_SUFFIX} in it.
+A folder stands for the *{layout.PAYLOAD_SUFFIX} in it.
 Only the headers are read: it is `decode` that finds damage.
 """
 
@@ -35,11 +36,11 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 def _describe(source: Path) -> file_loop.Result:
     payload = source.read_bytes()
-    header = container.read_header(payload)
-    preview_height, preview_width = container.preview_size(payload)
+    header = layout.read_header(payload)
+    preview_height, preview_width = layout.preview_size(payload)
     size, pixels = len(payload), header.height * header.width
     if not pixels:
-        raise container.PayloadError(f"damaged: {header.width}x{header.height} pixels")
+        raise layout.PayloadError(f"damaged: {header.width}x{header.height} pixels")
     line = (
         f"{common.shown(source)}: {header.width}x{header.height}, "
         f"{'grey' if header.channels == 1 else 'colour'}, JPEG quality {header.quality}, "

@@ -46,7 +46,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         raise ValueError(
             f"serve needs the extra `serving`, pip install 'cnn-compression[serving]': {error}"
         ) from error
-    from cnn_compression.model_files import find_model
+    from cnn_compression.codec.model_files import find_model
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("cnn_compression.serving").setLevel(logging.INFO)

@@ -9,7 +9,7 @@ from typing import get_type_hints
 from absl import flags
 
 from cnn_compression.cli import common
-from cnn_compression.config import TrainConfig
+from cnn_compression.training.config import TrainConfig
 
 HELP = """
 usage: cnn-compression train --output=FOLDER [flags] FOLDERS...
@@ -45,8 +45,8 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     settings["data"] = (*settings["data"], *arguments)
     config = TrainConfig(**settings)
     common.start_tensorflow()
-    from cnn_compression.data import TooManyBadFilesError
-    from cnn_compression.training import train
+    from cnn_compression.training.data import TooManyBadFilesError
+    from cnn_compression.training.loop import train
 
     _log_to_stderr()
     try:

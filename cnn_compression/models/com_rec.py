@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from cnn_compression.jpeg_twin import STEP_OF_QUALITY_50, mean_luma_step
+from cnn_compression.jpeg.twin import STEP_OF_QUALITY_50, mean_luma_step
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.paper import PaperComCNN, PaperRecCNN
-from cnn_compression.ops import crop, pad_to_multiple
+from cnn_compression.tensors.shapes import crop, pad_to_multiple
 
 PRESETS = {
     "fast": (FastComCNN, FastRecCNN),

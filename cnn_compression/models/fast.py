@@ -8,18 +8,16 @@ the quality, so that one model serves 1..100.
 import keras
 from keras import ops
 
-from cnn_compression.canvas import Frame, no_frame
-from cnn_compression.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
+from cnn_compression.models.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
 from cnn_compression.models.network import Network
-from cnn_compression.ops import (
-    bicubic_phases,
+from cnn_compression.tensors.canvas import Frame, no_frame
+from cnn_compression.tensors.resampling import bicubic_phases, downsample, upsample_bicubic
+from cnn_compression.tensors.shapes import (
     crop,
     depth_to_space,
-    downsample,
     pad_to_multiple,
     repeat_edges,
     space_to_depth,
-    upsample_bicubic,
 )
 
 

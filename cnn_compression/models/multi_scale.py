@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from cnn_compression.models.com_rec import ComRec
-from cnn_compression.ops import fine_texture
+from cnn_compression.tensors.texture import fine_texture
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")

@@ -8,10 +8,10 @@ The quality is taken and ignored: the paper trains one pair of networks a qualit
 import keras
 from keras import ops
 
-from cnn_compression.canvas import Frame, no_frame
-from cnn_compression.layers import conv
+from cnn_compression.models.layers import conv
 from cnn_compression.models.network import Network
-from cnn_compression.ops import upsample_bicubic
+from cnn_compression.tensors.canvas import Frame, no_frame
+from cnn_compression.tensors.resampling import upsample_bicubic
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")

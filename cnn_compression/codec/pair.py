@@ -1,0 +1,137 @@
+"""One pair of networks with JPEG between, on one picture of any size: uint8 in, uint8 out."""
+
+import functools
+
+import tensorflow as tf
+
+from cnn_compression.codec.effort import refine
+from cnn_compression.jpeg import coding
+from cnn_compression.tensors.canvas import on_canvas
+from cnn_compression.tensors.colour import luma
+from cnn_compression.tensors.functions import shared
+from cnn_compression.tensors.levels import to_uint8, to_unit
+from cnn_compression.tensors.metrics import mse
+from cnn_compression.tensors.tiles import map_tiles
+
+# Pixels of a side that go through a network at once, besides the overlap: memory follows it.
+TILE = 1024
+
+_IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
+_INTEGER = tf.TensorSpec((), tf.int32)
+
+
+class PairCodec:
+    """A `ComRec` around JPEG files.
+
+    Grey pictures go through networks for colour as three equal channels, and luma is kept of them.
+
+    Args:
+        pair: `ComRec`.
+        tile: int, pixels; divides by 256.
+        report: as of `map_tiles`.
+
+    Attributes:
+        scale: the pair's.
+    """
+
+    def __init__(self, pair, tile=TILE, report=None):
+        self.pair, self.tile, self.report = pair, tile, report
+        self.scale, self._compactors = pair.scale, {}
+
+    def encode(self, image, quality, steps=0):
+        """Image to JPEG file.
+
+        Args:
+            image: uint8 `[H, W, C]`, C = 1 or the pair's.
+            quality: int32 scalar, 1..100, the JPEG's.
+            steps: of `refine`, tile by tile.
+
+        Returns:
+            string scalar.
+
+        Raises:
+            tf.errors.InvalidArgumentError: before the networks, where the compact image is larger
+                than `coding.encode` takes.
+        """
+        plain = self._write(image, quality, 0)
+        if not steps:
+            return plain
+        refined = self._write(image, quality, steps)
+        cost = functools.partial(self._cost, image, quality)
+        return tf.where(cost(refined) < cost(plain), refined, plain)
+
+    def restore(self, compact_hat, quality, height, width):
+        """What JPEG gave to image_hat.
+
+        Args:
+            compact_hat: uint8 `[h, w, C]`, C = 1 or the pair's.
+            quality: int32 scalar, as for `encode`.
+            height, width: int32 scalars, of the image.
+
+        Returns:
+            uint8 `[height, width, C]`.
+        """
+        return self._restorer(compact_hat, quality, height, width)
+
+    @functools.cached_property
+    def _restorer(self):
+        return shared(self._restore, [_IMAGE, _INTEGER, _INTEGER, _INTEGER])
+
+    def _restore(self, compact_hat, quality, height, width):
+        def network(x):
+            x, size = on_canvas(x, self.scale)
+            x, grey = self._to_model(x)
+            sides = (side * self.scale for side in tf.unstack(tf.shape(x)[1:3]))
+            image_hat = self.pair.restore(to_unit(x), quality[None], *sides, size=size)
+            return to_uint8(self._from_model(image_hat, grey))
+
+        return self._map(network, compact_hat, (height, width), 1, self.scale)
+
+    def _write(self, image, quality, steps):
+        height, width, channels = tf.unstack(tf.shape(image))
+        sides = [-(-side // self.scale) for side in (height, width)]
+        with tf.control_dependencies([coding.check_size(*sides, channels)]):
+            sides = [tf.identity(side) for side in sides]
+        if steps not in self._compactors:
+            compact = functools.partial(self._compact, steps)
+            self._compactors[steps] = shared(compact, [_IMAGE, *[_INTEGER] * 3])
+        compact = self._compactors[steps](image, quality, *sides)
+        return coding.encode(compact, quality, self.pair.chroma)
+
+    def _compact(self, steps, image, quality, height, width):
+        def network(x):
+            # What is refined is the picture alone: a canvas would count as well.
+            x, size = (x, None) if steps else on_canvas(x)
+            x, grey = self._to_model(x)
+            x = to_unit(x)
+            compact = self.pair.compact(x, quality[None], size=size)
+            if steps:
+                compact = refine(self.pair, x, compact, quality[None], grey, steps)
+            return to_uint8(self._from_model(compact, grey))
+
+        return self._map(network, image, (height, width), self.scale, 1)
+
+    def _cost(self, image, quality, file):
+        """Distortion + lambda x rate of what a JPEG file restores to: float32 scalar."""
+        height, width = tf.unstack(tf.shape(image)[:2])
+        image_hat = self.restore(coding.decode(file), quality, height, width)
+        pixels = tf.cast(height, tf.float32) * tf.cast(width, tf.float32)
+        rate = 8.0 * tf.cast(tf.strings.length(file), tf.float32) / pixels
+        return mse(image, image_hat) + self.pair.rate_slope(quality[None])[0] * rate
+
+    def _map(self, network, image, sides, cell_in, cell_out):
+        overlap, tile = -(-self.pair.reach // self.scale), self.tile // self.scale
+        return map_tiles(
+            *(network, image, sides, cell_in, cell_out, overlap, tile), report=self.report
+        )
+
+    def _to_model(self, x):
+        """`[1, H, W, C]` with the pair's channels, and whether it is grey and they are repeated."""
+        channels = self.pair.channels
+        grey = tf.equal(tf.shape(x)[-1], 1)
+        x = tf.cond(grey, lambda: tf.repeat(x, channels, axis=-1), lambda: x)
+        return tf.ensure_shape(x, [1, None, None, channels]), grey
+
+    def _from_model(self, x, grey):
+        of_grey = luma if self.pair.channels == 3 else tf.identity
+        return tf.cond(grey, lambda: of_grey(x), lambda: x)

@@ -1,0 +1,1 @@
+"""JPEG: `coding`, by TensorFlow's own ops, and `twin`, its differentiable likeness."""

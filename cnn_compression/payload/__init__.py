@@ -1,0 +1,1 @@
+"""A payload's header: `layout`, byte by byte in plain Python, and `layout_ops`, in TensorFlow."""

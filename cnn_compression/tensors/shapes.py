@@ -1,0 +1,54 @@
+"""What moves pixels and leaves them as they are: padding, cropping, squares to channels."""
+
+from keras import ops
+
+
+def pad_to_multiple(x, multiple):
+    """Repeats the last row and column of `[N, H, W, C]` until H and W divide by `multiple`."""
+    sides = ops.shape(x)[1:3]
+    return repeat_edges(x, sides, [-(-side // multiple) * multiple for side in sides])
+
+
+def repeat_edges(x, size, sides):
+    """The upper left part of `[N, .., .., C]`, its last row and column repeated.
+
+    Args:
+        x: at least as large as `size`.
+        size: height and width of the part.
+        sides: height and width of what comes out.
+
+    Returns:
+        `[N, *sides, C]`.
+    """
+    for axis, end, side in zip((1, 2), size, sides, strict=True):
+        if not (isinstance(end, int) and end == side == x.shape[axis]):
+            x = ops.take(x, ops.minimum(ops.arange(side), end - 1), axis=axis)
+    return x
+
+
+def crop(x, height, width):
+    """The upper left `height` x `width` pixels of `[N, H, W, C]`."""
+    return x[:, :height, :width, :]
+
+
+def space_to_depth(x, size):
+    """The squares of `[N, H, W, C]`, each by rows: `[N, H/size, W/size, size**2 C]`.
+
+    By transposition, which takes all cores: TensorFlow's own op takes one.
+    """
+    number, height, width, channels = ops.shape(x)
+    rows, columns = height // size, width // size
+    squares = ops.reshape(x, (number, rows, size, columns, size, channels))
+    return ops.reshape(
+        ops.transpose(squares, (0, 1, 3, 2, 4, 5)), (number, rows, columns, size**2 * channels)
+    )
+
+
+def depth_to_space(x, size):
+    """Inverse of `space_to_depth`: `[N, H, W, C]` to `[N, size H, size W, C/size**2]`."""
+    number, rows, columns, depth = ops.shape(x)
+    channels = depth // size**2
+    squares = ops.reshape(x, (number, rows, columns, size, size, channels))
+    return ops.reshape(
+        ops.transpose(squares, (0, 1, 3, 2, 4, 5)), (number, size * rows, size * columns, channels)
+    )

@@ -1,0 +1,1 @@
+"""Photographs -> a model: `config` says how, `data` feeds, `loop` trains, `evaluation` tells."""

@@ -1,0 +1,105 @@
+"""What the networks are trained for: a model and a batch to one loss an image.
+
+An objective is called as `objective(model, image, quality)` with image uint8 `[N, H, W, C]` and
+quality int32 `[N]`, and returns a dict of float32 `[N]`: `loss`; `mse` in squared levels of
+[0, 255]; where the objective knows the rate, `bpp` and, in squared levels, `preview_mse`.
+"""
+
+from keras import ops
+
+from cnn_compression.jpeg.twin import STEP_OF_QUALITY_50, jpeg_twin, mean_luma_step
+from cnn_compression.tensors.levels import mean_squared_error, to_unit
+from cnn_compression.tensors.resampling import downsample
+from cnn_compression.tensors.shapes import pad_to_multiple
+
+
+def quality_weight(quality, power=0.5):
+    """What evens out the qualities: errors grow about as the square root of the step.
+
+    Without it the coarsest qualities, with several times the error, would get most of the
+    gradient. The constant brings losses to about 0.2.
+    """
+    return 0.001 * ops.power(mean_luma_step(quality) / STEP_OF_QUALITY_50, -power)
+
+
+def is_grey(image):
+    """uint8 `[N, H, W, C]` to bool `[N]`: all channels are equal, so the JPEG carries luma."""
+    spread = ops.max(image, axis=-1) - ops.min(image, axis=-1)
+    return ops.max(spread, axis=(1, 2)) == 0
+
+
+class JointObjective:
+    """Distortion + lambda(quality) x bits a pixel, end to end through JPEG's twin.
+
+    lambda is the model's own `rate_slope`.
+
+    The compact image is what a viewer shows. Left alone, ComCNN takes contrast out of it, which is
+    no better than a coarser quality and looks faded; so its squared error to the plain downscale
+    counts too, as far as it is more than `preview_psnr` allows.
+    """
+
+    def __init__(self, preview_psnr, loss_power=0.5):
+        self.loss_power = loss_power
+        self.preview_mse = 255.0**2 / 10.0 ** (preview_psnr / 10.0)
+
+    def __call__(self, model, image, quality):
+        grey, image = is_grey(image), to_unit(image)
+        height, width = ops.shape(image)[1:3]
+        compact = model.compact(image, quality, training=True)
+        compact_hat, bits = jpeg_twin(compact, quality, grey, model.chroma)
+        image_hat = model.restore(compact_hat, quality, height, width, training=True)
+        mse, bpp = mean_squared_error(image, image_hat), bits / (height * width)
+        plain = downsample(pad_to_multiple(image, model.scale), model.scale)
+        preview = mean_squared_error(plain, compact)
+        excess = ops.relu(preview - self.preview_mse)
+        return {
+            "loss": quality_weight(quality, self.loss_power)
+            * (mse + model.rate_slope(quality) * bpp + excess),
+            "mse": mse,
+            "bpp": bpp,
+            "preview_mse": preview,
+        }
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.trainable_variables
+
+
+class RestoreObjective:
+    """Distortion after the real codec, for RecCNN; ComCNN stays as it is (1708.00838, eq. 7).
+
+    Args:
+        codec: function of (compact float `[N, h, w, C]`, quality int `[N]`, grey bool `[N]`) to
+            compact_hat float32 `[N, h, w, C]` in [0, 1]; no gradient is asked of it.
+    """
+
+    def __init__(self, codec):
+        self.codec = codec
+
+    def __call__(self, model, image, quality):
+        grey, image = is_grey(image), to_unit(image)
+        compact = ops.stop_gradient(model.compact(image, quality, training=False))
+        compact_hat = ops.stop_gradient(self.codec(compact, quality, grey))
+        image_hat = model.restore(compact_hat, quality, *ops.shape(image)[1:3], training=True)
+        mse = mean_squared_error(image, image_hat)
+        return {"loss": quality_weight(quality) * mse, "mse": mse}
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.rec.trainable_variables
+
+
+class ReduceObjective:
+    """Distortion through RecCNN with the codec skipped, for ComCNN (1708.00838, eq. 8)."""
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        height, width = ops.shape(image)[1:3]
+        compact = model.compact(image, quality, training=True)
+        image_hat = model.restore(compact, quality, height, width, training=False)
+        mse = mean_squared_error(image, image_hat)
+        return {"loss": quality_weight(quality) * mse, "mse": mse}
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.com.trainable_variables

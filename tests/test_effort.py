@@ -1,0 +1,83 @@
+"""Effort: the cost that refinement lowers, what it leaves alone, files that stay as they are."""
+
+import collections
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnn_compression.codec.effort import EFFORT_STEPS, refine
+from cnn_compression.jpeg.twin import jpeg_twin
+from cnn_compression.payload import layout
+from cnn_compression.tensors import metrics
+
+
+def cost(pair, image, compact, quality):
+    """Distortion + lambda x rate, by its definition: float `[N]`."""
+    compact_hat, bits = jpeg_twin(compact, quality, np.zeros(len(image), bool), pair.chroma)
+    image_hat = pair.restore(compact_hat, quality, *image.shape[1:3])
+    error = np.mean((255 * (image_hat - image)) ** 2, axis=(1, 2, 3))
+    bpp = bits / (image.shape[1] * image.shape[2])
+    return error + pair.rate_slope(quality) * bpp
+
+
+@pytest.mark.parametrize("position", [0, -1])
+def test_each_picture_gets_cheaper(codec, photos, position):
+    pair = codec.model.pairs[position]
+    image = np.stack([photos["coffee"], photos["rocket"]])[:, :64, :96] / np.float32(255)
+    quality = np.array([30, 70])
+    compact = pair.compact(image, quality)
+    refined = refine(pair, image, compact, quality, tf.constant(False), 6)
+    before, after = (cost(pair, image, c, quality).numpy() for c in (compact, refined))
+    assert refined.shape == compact.shape
+    assert (after < before).all()
+
+
+def test_no_step_is_no_change(codec, photos):
+    pair = codec.model.pairs[0]
+    image = photos["coffee"][None, :32, :32] / np.float32(255)
+    compact = pair.compact(image, np.array([40]))
+    refined = refine(pair, image, compact, np.array([40]), tf.constant(False), 0)
+    np.testing.assert_array_equal(refined, compact)
+
+
+def paid(codec, image, payload):
+    """Distortion + lambda x rate of real bytes."""
+    header = layout.read_header(payload)
+    pair = codec.model.pairs[codec.model.scales.index(header.scale)]
+    slope = float(pair.rate_slope(np.array([header.quality]))[0])
+    error = np.mean((codec.decode(payload).astype(float) - image) ** 2)
+    return error + slope * metrics.bpp(len(payload), *image.shape[:2])
+
+
+@pytest.mark.slow
+def test_effort_buys_bytes_or_quality(codec, photos):
+    """At each scale a lower cost on some picture, on none a higher one, and the same header."""
+    costs = collections.defaultdict(list)
+    for name, quality in itertools.product(("coffee", "chelsea"), (20, 45, 70)):
+        image = photos[name]
+        payloads = [codec.encode(image, quality, effort) for effort in (0, 1)]
+        plain, refined = (layout.read_header(payload) for payload in payloads)
+        assert (plain.scale, plain.quality) == (refined.scale, refined.quality)
+        costs[plain.scale].append([paid(codec, image, payload) for payload in payloads])
+    assert set(costs) == set(codec.model.scales)
+    for scale, of_scale in costs.items():
+        plain, refined = np.transpose(of_scale)
+        assert (refined <= plain).all() and (refined < plain).any(), scale
+
+
+@pytest.mark.slow
+def test_effort_in_a_graph_and_to_a_target(codec, photos):
+    image = photos["coffee"][:64, :96]
+    payload = codec.encode(image, 40, 1)
+    (in_graph,) = tf.data.Dataset.from_tensors(image).map(lambda x: codec.encode(x, 40, effort=1))
+    assert abs(len(in_graph.numpy()) - len(payload)) <= 0.02 * len(payload)
+    limited = codec.encode_to(image, target_bytes=len(payload), effort=1)
+    assert len(limited) <= len(payload)
+
+
+@pytest.mark.parametrize("effort", [-1, len(EFFORT_STEPS), 0.5, "high"])
+def test_effort_out_of_range(codec, photos, effort):
+    with pytest.raises(ValueError, match="effort must be an integer in 0..2. Received"):
+        codec.encode(photos["coffee"], 40, effort)
