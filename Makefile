@@ -1,5 +1,5 @@
 # make demo       compress and restore a real photograph, into out/
-# make test       ruff and the suite without what is slow, a quarter of an hour on two cores
+# make test       ruff and the suite without what is slow
 # make test-slow  the rest: commands that are killed, fuzzing, effort
 # make test-313   as test, on Python 3.13, which has no tensorflow-io
 # make model DATA="folders of photographs"
@@ -41,17 +41,20 @@ endef
 demo: .venv/installed
 	.venv/bin/cnn-compression demo --output=out
 
+# Two processes and more, each with whole files: what a file's tests share is made once.
+PYTEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+
 test: lint
-	.venv/bin/python -m pytest -m "not slow"
+	.venv/bin/python $(PYTEST) -m "not slow"
 
 test-slow: .venv/installed
-	.venv/bin/python -m pytest -m slow
+	.venv/bin/python $(PYTEST) -m slow
 
 lint: .venv/installed
 	.venv/bin/ruff check .
 
 test-313: .venv313/installed
-	.venv313/bin/python -m pytest -m "not slow"
+	.venv313/bin/python $(PYTEST) -m "not slow"
 
 TRAIN := .venv/bin/cnn-compression train --rec=inner_filters=80,inner_blocks=5 --batch_size=8 \
   --warmup_steps=200 --optimizer=muon --learning_rate=1e-3 --loss_power=0.8 --precision=bfloat16
