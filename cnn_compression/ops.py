@@ -54,7 +54,10 @@ def repeat_edges(x, size, sides):
     """
     for axis, end, side in zip((1, 2), size, sides, strict=True):
         if not (isinstance(end, int) and end == side == x.shape[axis]):
-            x = ops.take(x, ops.minimum(ops.arange(side), end - 1), axis=axis)
+            inside = crop(x, end, None) if axis == 1 else crop(x, None, end)
+            # Taken are only the pixels that repeat: `take` copies them one by one.
+            last = ops.take(x, ops.full((side - end,), end - 1, "int32"), axis=axis)
+            x = ops.concatenate([inside, last], axis=axis)
     return x
 
 
