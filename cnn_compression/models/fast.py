@@ -10,7 +10,7 @@ from keras import ops
 
 from cnn_compression.models.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
 from cnn_compression.models.network import Network
-from cnn_compression.tensors.canvas import Frame, no_frame
+from cnn_compression.tensors.canvas import frame_at
 from cnn_compression.tensors.resampling import bicubic_phases, downsample, upsample_bicubic
 from cnn_compression.tensors.shapes import (
     crop,
@@ -58,9 +58,7 @@ class FastComCNN(Network):
         image = image if size else pad_to_multiple(image, factor)
         embedding = self.embedding(quality)
         x = space_to_depth(image - 0.5, factor)
-        frame = no_frame
-        if size:
-            frame = Frame([-(-side // factor) for side in size], ops.shape(x)[1:3])
+        frame = frame_at(size, ops.shape(x)[1:3], down=factor)
         x = self.head(frame(x))
         for block in self.body:
             x = block(x, embedding, frame=frame)
@@ -139,11 +137,8 @@ class FastRecCNN(Network):
         compact_hat = repeat_edges(
             compact_hat, size or (height, width), [side * 4 // scale for side in inner]
         )
-        frame = inner_frame = no_frame
-        if size:
-            filled = [-(-side * scale // 4) for side in size]
-            inner_frame = Frame(filled, inner)
-            frame = Frame([2 * side for side in filled], [2 * side for side in inner])
+        inner_frame = frame_at(size, inner, down=4 // scale)
+        frame = frame_at(size, [2 * side for side in inner], up=2, down=4 // scale)
         # The plain upsampling to full size, and the features, as they come before depth-to-space.
         if scale == 4:
             halved = upsample_bicubic(compact_hat)

@@ -10,7 +10,7 @@ from keras import ops
 
 from cnn_compression.models.layers import conv
 from cnn_compression.models.network import Network
-from cnn_compression.tensors.canvas import Frame, no_frame
+from cnn_compression.tensors.canvas import frame_at
 from cnn_compression.tensors.resampling import upsample_bicubic
 
 
@@ -35,11 +35,9 @@ class PaperComCNN(Network):
 
         `size` as of `Network`.
         """
-        frame = half_frame = no_frame
-        if size:
-            sides, half = ops.shape(image)[1:3], [-(-side // 2) for side in size]
-            frame = Frame([2 * side for side in half], sides)
-            half_frame = Frame(half, [side // 2 for side in sides])
+        sides = ops.shape(image)[1:3]
+        frame = frame_at(size, sides, up=2, down=2)
+        half_frame = frame_at(size, [side // 2 for side in sides], down=2)
         x = self.conv2(frame(self.conv1(frame(image))))
         return self.conv3(half_frame(x))
 
@@ -69,9 +67,7 @@ class PaperRecCNN(Network):
         `size` as of `Network`.
         """
         upsampled = upsample_bicubic(compact_hat)
-        frame = no_frame
-        if size:
-            frame = Frame([2 * side for side in size], ops.shape(upsampled)[1:3])
+        frame = frame_at(size, ops.shape(upsampled)[1:3], up=2)
         x = self.conv1(frame(upsampled))
         for convolution, norm in zip(self.convs, self.norms, strict=True):
             x = ops.relu(norm(convolution(frame(x)), training=training))

@@ -47,7 +47,7 @@ class Frame:
         beside = ops.arange(0, height)[:, None] * columns + ops.arange(width, column_end)
         # The row below the picture and the column right of it, as far as the canvas reaches.
         self.pixels = ops.concatenate([ops.reshape(n, (-1,)) for n in (below, beside)])
-        self._count, self._of_depth = ops.shape(self.pixels)[0], {}
+        self._zeros = {}
 
     def __call__(self, x):
         """`[1, H, W, C]` to the same with zeros around the picture.
@@ -56,21 +56,35 @@ class Frame:
         reads what lies around the picture in x.
         """
         depth = x.shape[-1]
-        if (depth, x.dtype) not in self._of_depth:
-            zeros = ops.zeros((self._count, depth), x.dtype)
-            self._of_depth[depth, x.dtype] = zeros, ops.shape(x)
-        zeros, shape = self._of_depth[depth, x.dtype]
+        if (depth, x.dtype) not in self._zeros:
+            self._zeros[depth, x.dtype] = ops.zeros((ops.shape(self.pixels)[0], depth), x.dtype)
+        zeros = self._zeros[depth, x.dtype]
         pixels = ops.reshape(x, (-1, depth))
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
             # `scatter_update` would copy x, which takes 5 % of the time of a convolution.
             pixels = tf.raw_ops.InplaceUpdate(x=pixels, i=self.pixels, v=zeros)
-        else:
-            pixels = ops.scatter_update(pixels, self.pixels[:, None], zeros)
-        return ops.reshape(pixels, shape)
+            # Of one tensor, and not side by side as `ops.shape`: so Grappler knows that the shape
+            # stays, and makes convolutions and the sums after them one.
+            return tf.reshape(pixels, tf.shape(x))
+        return ops.reshape(ops.scatter_update(pixels, self.pixels[:, None], zeros), ops.shape(x))
 
 
 def no_frame(x):
     """What fills its canvas stays as it is."""
     return x
+
+
+def frame_at(size, sides, up=1, down=1):
+    """The frame at a level of a network where a picture is `up / down` times as large.
+
+    Args:
+        size: height and width of the picture, or None where it fills its canvas.
+        sides: height and width of the canvas at this level.
+        up, down: ints: sides are divided by `down`, rounded up, and multiplied by `up`.
+
+    Returns:
+        `Frame` or `no_frame`.
+    """
+    return Frame([up * -(-side // down) for side in size], sides) if size else no_frame
