@@ -5,13 +5,14 @@ import pytest
 import skimage.data
 import tensorflow as tf
 
-from cnn_compression.jpeg import coding, twin
+from cnn_compression.jpeg import coding
+from cnn_compression.jpeg import twin as jpeg_twin
 from cnn_compression.tensors.levels import to_unit
 
 # Order in which a JPEG lists coefficients (T.81, figure A.6): by diagonals, up and down in turn.
 ZIGZAG = sorted(range(64), key=lambda k: (s := k // 8 + k % 8, k % 8 if s % 2 == 0 else k // 8))
 
-twin = tf.function(twin.jpeg_twin, reduce_retracing=True)
+twin = tf.function(jpeg_twin.jpeg_twin, reduce_retracing=True)
 
 
 def coded(image, quality):
@@ -39,13 +40,13 @@ def test_zigzag_starts_and_ends_as_the_standard_prints_it():
 
 def test_quantisation_steps_are_libjpegs_at_every_quality():
     qualities = np.arange(1, 101)
-    luma = np.asarray(twin.quantisation_steps(qualities))
-    chroma = np.asarray(twin.quantisation_steps(qualities, twin.CHROMA_TABLE))
+    luma = np.asarray(jpeg_twin.quantisation_steps(qualities))
+    chroma = np.asarray(jpeg_twin.quantisation_steps(qualities, jpeg_twin.CHROMA_TABLE))
     for quality in qualities:
         tables = tables_of(coding.encode(np.zeros((1, 1, 3), np.uint8), quality).numpy())
         np.testing.assert_array_equal(luma[quality - 1][ZIGZAG], tables[0], str(quality))
         np.testing.assert_array_equal(chroma[quality - 1][ZIGZAG], tables[1], str(quality))
-    means = np.asarray(twin.mean_luma_step(qualities))
+    means = np.asarray(jpeg_twin.mean_luma_step(qualities))
     np.testing.assert_allclose(means, luma.mean(axis=-1), rtol=1e-6)
     assert (np.diff(means) <= 0).all() and means[-1] == 1
 
@@ -81,7 +82,7 @@ def test_chroma_of_full_size_is_the_real_codecs(photos, size):
         image = photos[name][: size[0], : size[1]]
         for quality in (10, 50, 90):
             file = coding.encode(image, quality, "4:4:4").numpy()
-            compact_hat, bits = twin.jpeg_twin(
+            compact_hat, bits = jpeg_twin.jpeg_twin(
                 image[None] / np.float32(255), np.array([quality]), chroma="4:4:4"
             )
             real = coding.decode(file).numpy().astype(np.float32)
@@ -250,12 +251,12 @@ def test_items_of_a_batch_do_not_touch_each_other(photos):
 
 def test_sizes_known_only_at_run_time(photos):
     run = tf.function(
-        twin.jpeg_twin,
+        jpeg_twin.jpeg_twin,
         input_signature=[tf.TensorSpec((None, None, None, 3)), tf.TensorSpec((None,), tf.int32)],
     )
     for height, width in ((33, 47), (64, 16)):
         image = to_unit(photos["coffee"][None, :height, :width])
         hat, bits = run(image, [50])
-        want, size = twin.jpeg_twin(image, np.array([50]))
+        want, size = jpeg_twin.jpeg_twin(image, np.array([50]))
         np.testing.assert_allclose(hat, want, atol=1e-6)
         np.testing.assert_allclose(bits, size, rtol=1e-5)

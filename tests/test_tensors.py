@@ -1,4 +1,4 @@
-"""ops.py against brute force, inverses and TensorFlow's own resampling."""
+"""Functions of tensors against brute force, inverses and TensorFlow's own resampling."""
 
 import keras
 import numpy as np
@@ -33,11 +33,11 @@ def grid(height, width, channels=1, batch=1):
 
 
 def test_to_unit_and_to_uint8_are_inverse_on_all_levels():
-    levels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    unit = levels.to_unit(levels)
+    whole = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    unit = levels.to_unit(whole)
     assert keras.backend.standardize_dtype(unit.dtype) == "float32"
     assert (float(unit[0, 0, 0, 0]), float(unit[0, -1, -1, 0])) == (0.0, 1.0)
-    np.testing.assert_array_equal(levels.to_uint8(unit), levels)
+    np.testing.assert_array_equal(levels.to_uint8(unit), whole)
 
 
 def test_to_uint8_rounds_to_the_nearest_level_and_clips():
