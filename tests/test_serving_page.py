@@ -1,7 +1,6 @@
 """The page in headless Chromium: a real drop, a real restore, the keyboard, a phone, bad files."""
 
 import base64
-
 import io
 import re
 import shutil
