@@ -54,10 +54,10 @@ const again = () => original && run(original.name, compress);
 async function compress(signal) {
   const { name, file, canvas, png } = original;
   const bySize = $("form").elements.goal.value === "size";
-  if (bySize && !$("size").checkValidity()) throw new Error("Expected a size in KB, above 0.");
+  if (bySize && !$("size").checkValidity()) throw new Error("Expected a size in kB, above 0.");
   say("Compressing…");
   const { payload_bytes: payload } = bySize
-    ? await server.encodeToSize(png, Math.floor(1024 * $("size").valueAsNumber), signal)
+    ? await server.encodeToSize(png, Math.round(1000 * $("size").valueAsNumber), signal)
     : await server.encode(png, $("quality").valueAsNumber, signal);
   const jpeg = await jpegOfSize(canvas, payload.size);
   signal.throwIfAborted();
