@@ -44,7 +44,7 @@ def add_flags(values: flags.FlagValues) -> None:
     for name, (kind, help_text) in TARGETS.items():
         number = common.Parser("NUMBER", functools.partial(_above_zero, kind))
         flags.DEFINE(number, name, None, f"instead of a quality: {help_text}", flag_values=values)
-    help_text = "time spent for bytes, 0..2: 60 times as much and more; no file grows or gets worse"
+    help_text = "seconds spent for bytes, 0..2: each level takes longer; files stay as good"
     flags.DEFINE_integer("effort", 0, help_text, 0, 2, flag_values=values)
     common.add_output_flags(values, f"<stem>{layout.PAYLOAD_SUFFIX}")
     common.add_model_flag(values)
