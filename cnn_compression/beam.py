@@ -13,8 +13,8 @@ Runners may run an element twice. What is written is a function of the input's n
 is renamed to its name when it is whole, so that this neither loses nor doubles anything. For the
 same reason what is there already is found at launch, not by the workers, who would find their own.
 
-Workers on other machines need this package, and files where all of them reach them; README.md has
-the commands for Flink, Spark and Dataflow.
+Workers on other machines need this package, and files where all of them reach them;
+docs/many_machines.md has the commands for Flink, Spark and Dataflow.
 """
 
 import argparse

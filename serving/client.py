@@ -1,7 +1,7 @@
 """A client of the codec behind TensorFlow Serving, or `cnn-compression serve`.
 
     client = Client("http://localhost:8501")             # or https://, grpc://, grpcs://
-    payload = client.encode(png, quality=40)             # a PNG, JPEG, GIF or BMP file's bytes
+    payload = client.encode(png, quality=50)             # a PNG, JPEG, GIF or BMP file's bytes
     png = client.decode(payload)
     payload = client.encode_pixels(array)                # uint8 [H, W, C] or [H, W]
     array = numpy.asarray(client.decode_pixels(payload))

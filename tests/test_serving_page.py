@@ -1,5 +1,6 @@
 """The page in headless Chromium: a real drop, a real restore, the keyboard, a phone, bad files."""
 
+import base64
 import io
 import re
 import shutil
@@ -65,8 +66,6 @@ def png(photos):
 
 
 def drop(page, name, contents, kind="image/png"):
-    import base64
-
     page.evaluate(DROP, {"name": name, "type": kind, "base64": base64.b64encode(contents).decode()})
 
 
@@ -90,7 +89,7 @@ def test_a_dropped_picture_is_compressed_restored_and_compared(page, codec, phot
     assert rows[-1][0] == "Restored"
     name, payload = download(page, "Download the payload")
     assert name == "coffee.cnn.jpg"
-    assert payload == codec.encode(photos["coffee"], 40)
+    assert payload == codec.encode(photos["coffee"])  # at everybody's default quality
     name, file = download(page, "Download the restored PNG")
     image_hat = np.asarray(Image.open(io.BytesIO(file)))[..., :3]
     np.testing.assert_array_equal(image_hat, codec.decode(payload))
@@ -98,7 +97,10 @@ def test_a_dropped_picture_is_compressed_restored_and_compared(page, codec, phot
     assert rows[-1][3] == f"{quality:.2f} dB"
     sizes = {row[0]: int(re.sub(r"\D", "", row[1])) for row in rows}
     assert sizes["Restored"] == len(payload) and sizes["Original"] == len(png)
-    assert sizes["JPEG of the same bytes"] <= len(payload)
+    assert sizes["JPEG of no more bytes"] <= len(payload) and not page.is_visible("#note")
+    for side in ("left", "right"):
+        assert page.get_attribute(f"#{side}", "role") == "img"
+        assert page.get_attribute(f"#{side}", "aria-label").startswith(f"coffee.png, {side} of")
     assert float(rows[-1][2]) == pytest.approx(8 * len(payload) / image_hat[..., 0].size, abs=6e-4)
     shot = Image.open(io.BytesIO(page.screenshot(path=tmp_path / "page.png")))
     assert len(shot.convert("RGB").getcolors(10**6)) > 1000
@@ -109,7 +111,30 @@ def test_a_size_is_kept(page, png):
     drop(page, "coffee.png", png)
     restored(page)
     _, payload = download(page, "Download the payload")
-    assert 2000 < len(payload) <= 3 * 1024
+    assert 2000 < len(payload) <= 3000
+
+
+def test_a_jpeg_that_cannot_get_as_small_is_called_so(page, codec, photos, png):
+    page.fill("#quality", "1")
+    drop(page, "coffee.png", png)
+    (label, size, *_), *_ = restored(page)
+    ratio = int(size.replace(",", "")) / len(codec.encode(photos["coffee"], 1))
+    assert ratio > 1
+    assert label == f"JPEG at its smallest, {ratio:.1f} times the bytes"
+    assert "no JPEG of this picture as small" in page.inner_text("#note")
+
+
+@pytest.mark.parametrize("shape", [(256, 64), (60, 250)])
+def test_a_picture_of_any_shape_has_no_bars(page, shape):
+    file = io.BytesIO()
+    Image.fromarray(np.zeros(shape, np.uint8)).save(file, "png")
+    drop(page, "grey.png", file.getvalue())
+    restored(page)
+    stage = page.locator("#stage").bounding_box()
+    picture = page.locator("#right").bounding_box()
+    assert stage["height"] > 100
+    for side in ("width", "height"):
+        assert picture[side] == pytest.approx(stage[side], rel=0.05)
 
 
 def test_a_dropped_payload_is_restored(page, codec, photos):
@@ -123,6 +148,22 @@ def test_a_dropped_payload_is_restored(page, codec, photos):
     assert page.is_disabled("#compress")
 
 
+def test_a_payload_is_known_wherever_its_segment_stands(page, codec, photos):
+    payload = codec.encode(photos["camera"], 60)
+    exif = b"\xff\xe1\x00\x0aExif\0\0MM"
+    known = """async (base64) => (await import("./pictures.js")).isPayload(
+        new Blob([Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0))]))"""
+
+    def is_payload(data):
+        return page.evaluate(known, base64.b64encode(data).decode())
+
+    end = layout.SEGMENT_START + 2 + layout.SEGMENT_LENGTH
+    assert is_payload(payload)
+    assert is_payload(payload[:2] + exif + b"\xff" + payload[2:])  # a fill byte too
+    assert not is_payload(payload[: layout.SEGMENT_START] + payload[end:])
+    assert not any(is_payload(data) for data in (b"", b"\xff\xd8", b"CNNC", payload[:24]))
+
+
 def test_divider_and_zoom_obey_the_keyboard(page, png):
     drop(page, "coffee.png", png)
     restored(page)
@@ -131,6 +172,7 @@ def test_divider_and_zoom_obey_the_keyboard(page, png):
     assert page.get_attribute("#divider", "aria-valuenow") == "0"
     page.keyboard.press("PageUp")
     assert page.get_attribute("#divider", "aria-valuenow") == "10"
+    assert page.get_attribute("#divider", "aria-valuetext") == "10 % of the width"
     page.focus("#stage")
     before = page.inner_text("#zoom-shown")
     page.keyboard.press("+")
@@ -154,14 +196,18 @@ def test_the_divider_is_dragged(page, png):
     assert abs(int(page.get_attribute("#divider", "aria-valuenow")) - 25) <= 1
 
 
-def test_what_is_wrong_is_said(page, codec, photos):
+def test_what_is_wrong_is_said(page, codec, photos, png):
+    drop(page, "coffee.png", png)
+    restored(page)
     drop(page, "text.png", b"no picture")
     page.wait_for_function("document.querySelector('#message').className === 'error'")
-    assert "no picture that the browser can read" in page.inner_text("#message")
+    assert "text.png: This file is no picture that" in page.inner_text("#message")
+    assert page.is_hidden("#result") and page.is_disabled("#compress")  # nothing of the last one
     payload = bytearray(codec.encode(photos["camera"], 60))
     payload[-20] ^= 0xFF
     drop(page, "camera.cnn.jpg", bytes(payload))
     page.wait_for_function("document.querySelector('#message').innerText.includes('checksum')")
+    assert page.inner_text("#message").startswith("camera.cnn.jpg: ") and page.is_hidden("#result")
     assert layout.is_payload(payload)
 
 
@@ -175,6 +221,7 @@ def test_a_server_that_is_away_is_said(browser, address, png):
     drop(page, "coffee.png", png)
     page.wait_for_function("document.querySelector('#message').className === 'error'")
     assert f"{away} cannot be reached" in page.inner_text("#message")
+    assert page.is_hidden("#result") and page.is_enabled("#compress")  # to try once more
     page.close()
 
 

@@ -16,9 +16,10 @@ goes to Beam: --runner=DirectRunner (the default) with --direct_num_workers=4
   --runner=FlinkRunner --flink_master=HOST:8081 --environment_type=DOCKER --environment_config=IMAGE
   --runner=SparkRunner --spark_master_url=spark://HOST:7077, and the same two
   --runner=DataflowRunner --project=P --region=R --temp_location=gs://.. --sdk_container_image=IMAGE
-where IMAGE is Beam's with this package installed (see README.md). --environment_type=LOOPBACK
-leaves the work to this process. Files that fail are listed in FOLDER/failed-*.jsonl, those of more
-pixels than the model was exported for among them (64 million; export --max_pixels).
+where IMAGE is Beam's with this package installed (see docs/many_machines.md).
+--environment_type=LOOPBACK leaves the work to this process. Files that fail are listed in
+FOLDER/failed-*.jsonl, those of more pixels than the model was exported for among them (64 million;
+export --max_pixels).
 """
 
 # What is no flag of ours is Beam's.

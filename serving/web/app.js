@@ -6,8 +6,9 @@ import { Viewer } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
 const viewer = new Viewer($("stage"), $("divider"), $("zoom-shown"));
+const RESTORED = "Restored";
 if (server.elsewhere) $("elsewhere").textContent = `Pictures are sent to ${server.elsewhere}.`;
-let original = null; // { name, canvas, png } of the picture that was dropped last
+let original = null; // { name, file, canvas, png } of the picture that was dropped last
 let running = null; // the AbortController of what is under way
 
 function say(text, isError = false) {
@@ -15,8 +16,8 @@ function say(text, isError = false) {
   $("message").classList.toggle("error", isError);
 }
 
-// Runs a task; a later one takes its place.
-async function run(task) {
+// Runs a task on a file of this name; a later one takes its place. What fails leaves no picture.
+async function run(name, task) {
   running?.abort();
   const mine = (running = new AbortController());
   $("stage").ariaBusy = "true";
@@ -24,45 +25,55 @@ async function run(task) {
     await task(mine.signal);
     if (running === mine) say("");
   } catch (error) {
-    if (running === mine && error.name !== "AbortError") say(error.message, true);
+    if (running !== mine || error.name === "AbortError") return;
+    $("result").hidden = true;
+    say(`${name}: ${error.message}`, true);
   } finally {
     if (running === mine) $("stage").ariaBusy = "false";
   }
 }
 
 function open(file) {
-  run(async (signal) => {
+  original = null;
+  $("compress").disabled = true;
+  run(file.name, async (signal) => {
     say(`Reading ${file.name}…`);
     if (await isPayload(file)) return restore(file, signal);
     const canvas = await toCanvas(file);
     // A PNG of the canvas: what the server sees is what is compared, whatever the file was.
     const png = await toBlob(canvas, "image/png");
     signal.throwIfAborted(); // a later file may have come meanwhile
-    original = { name: stem(file.name), file, canvas, png };
+    original = { name: file.name, file, canvas, png };
     $("compress").disabled = false;
     return compress(signal);
   });
 }
 
+const again = () => original && run(original.name, compress);
+
 async function compress(signal) {
   const { name, file, canvas, png } = original;
   const bySize = $("form").elements.goal.value === "size";
-  if (bySize && !$("size").checkValidity()) throw new Error("Expected a size in KB, above 0.");
+  if (bySize && !$("size").checkValidity()) throw new Error("Expected a size in kB, above 0.");
   say("Compressing…");
   const { payload_bytes: payload } = bySize
-    ? await server.encodeToSize(png, Math.floor(1024 * $("size").valueAsNumber), signal)
+    ? await server.encodeToSize(png, Math.round(1000 * $("size").valueAsNumber), signal)
     : await server.encode(png, $("quality").valueAsNumber, signal);
   const jpeg = await jpegOfSize(canvas, payload.size);
   signal.throwIfAborted();
   say("Restoring…");
   const { image_bytes: restored } = await server.decode(payload, signal);
   const size = [canvas.width, canvas.height];
+  const fits = jpeg.size <= payload.size;
+  const times = (jpeg.size / payload.size).toFixed(1);
+  const label = fits ? "JPEG of no more bytes" : `JPEG at its smallest, ${times} times the bytes`;
   show(name, payload, restored, [
-    { label: "JPEG of the same bytes", blob: jpeg, canvas: await toCanvas(jpeg, ...size) },
+    { label, blob: jpeg, canvas: await toCanvas(jpeg, ...size) },
     { label: "Original", blob: file, canvas },
     { label: "Preview in any viewer", blob: payload,
       canvas: await toCanvas(payload, ...size) },
   ], await toCanvas(restored), canvas, signal);
+  $("note").textContent = fits ? "" : "This browser writes no JPEG of this picture as small as ours.";
 }
 
 async function restore(payload, signal) {
@@ -71,15 +82,13 @@ async function restore(payload, signal) {
   const canvas = await toCanvas(restored);
   const preview = await toCanvas(payload, canvas.width, canvas.height);
   signal.throwIfAborted();
-  original = null;
-  $("compress").disabled = true;
   const lefts = [{ label: "Preview in any viewer", blob: payload, canvas: preview }];
-  show(stem(payload.name), payload, restored, lefts, canvas, null, signal);
+  show(payload.name, payload, restored, lefts, canvas, null, signal);
 }
 
 function show(name, payload, restored, lefts, right, reference, signal) {
   signal.throwIfAborted();
-  const rows = [...lefts, { label: "Restored", blob: payload, canvas: right }];
+  const rows = [...lefts, { label: RESTORED, blob: payload, canvas: right }];
   $("figures").replaceChildren(...rows.map(({ label, blob, canvas }) => {
     const line = document.createElement("tr");
     const cells = [blob.size.toLocaleString(), ((8 * blob.size) / (right.width * right.height)).toFixed(3),
@@ -96,13 +105,15 @@ function show(name, payload, restored, lefts, right, reference, signal) {
     return choice;
   }));
   const compare = (label, canvas) => {
-    viewer.show(canvas, right);
+    viewer.show(canvas, right, `${name}, left of the divider: ${label}`,
+                `${name}, right of the divider: ${RESTORED}`);
     $("left-name").textContent = label;
   };
-  $("right-name").textContent = "Restored";
+  $("right-name").textContent = RESTORED;
+  $("note").textContent = "";
   for (const old of $("downloads").children) URL.revokeObjectURL(old.href);
-  $("downloads").replaceChildren(link(payload, `${name}.cnn.jpg`, "Download the payload"),
-                                 link(restored, `${name}.restored.png`, "Download the restored PNG"));
+  $("downloads").replaceChildren(link(payload, `${stem(name)}.cnn.jpg`, "Download the payload"),
+                                 link(restored, `${stem(name)}.restored.png`, "Download the restored PNG"));
   $("result").hidden = false;
   compare(lefts[0].label, lefts[0].canvas);
 }
@@ -124,7 +135,7 @@ const stem = (name) => name.replace(/\.cnn\.jpg$/i, "").replace(/\.[^.]*$/, "");
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (original) run(compress);
+  again();
 });
 $("file").addEventListener("change", (event) => {
   if (event.target.files[0]) open(event.target.files[0]);
@@ -138,7 +149,7 @@ $("quality").addEventListener("input", () => {
 let resting;
 $("quality").addEventListener("change", () => {
   clearTimeout(resting);
-  resting = setTimeout(() => original && run(compress), 300);
+  resting = setTimeout(again, 300);
 });
 $("size").addEventListener("input", () => ($("form").elements.goal.value = "size"));
 $("zoom-in").addEventListener("click", () => viewer.zoom(1.25));

@@ -11,15 +11,17 @@ export class Viewer {
     new ResizeObserver(() => (this.fits ? this.fit() : this.draw())).observe(stage);
   }
 
-  // Canvases; what is seen stays in place where the size does.
-  show(left, right) {
+  // Canvases, and what they are called; what is seen stays in place where the size does.
+  show(left, right, leftLabel, rightLabel) {
     const same = this.right.width === right.width && this.right.height === right.height;
-    for (const [target, source] of [[this.left, left], [this.right, right]]) {
+    for (const [target, source, label] of [[this.left, left, leftLabel],
+                                           [this.right, right, rightLabel]]) {
       target.width = source.width;
       target.height = source.height;
       target.getContext("2d").drawImage(source, 0, 0);
+      target.setAttribute("aria-label", label);
     }
-    this.stage.style.aspectRatio = `${right.width} / ${right.height}`;
+    this.stage.style.setProperty("--aspect", right.width / right.height);
     if (same) this.draw();
     else this.fit();
   }
@@ -65,15 +67,16 @@ export class Viewer {
     this.right.style.clipPath = `inset(0 0 0 ${inside}px)`;
     this.left.style.clipPath = `inset(0 ${Math.max(0, this.left.width - inside)}px 0 0)`;
     this.divider.style.left = `${at}px`;
-    this.divider.ariaValueNow = Math.round(100 * this.split);
+    const percent = Math.round(100 * this.split);
+    this.divider.setAttribute("aria-valuenow", percent);
+    this.divider.setAttribute("aria-valuetext", `${percent} % of the width`);
     this.shown.value = `${Math.round(100 * this.scale)} %`;
   }
 
   listen() {
     const place = (event) => {
       const box = this.stage.getBoundingClientRect();
-      return [event.clientX - box.left - this.stage.clientLeft,
-              event.clientY - box.top - this.stage.clientTop];
+      return [event.clientX - box.left, event.clientY - box.top];
     };
     this.divider.addEventListener("pointerdown", (event) => {
       event.stopPropagation();
