@@ -85,8 +85,8 @@ class ResidualBlock(keras.layers.Layer):
             # One quality folds into the weights: fewer passes over the features.
             scale = 1.0 + scale[0]
             bias = self.conv1.bias * scale + shift[0]
-            # By `add` it is a bias, which is added within the convolution.
-            y = ops.add(ops.conv(x, self.conv1.kernel * scale, padding="same"), bias)
+            # Not as BiasAdd: added within the convolution it costs memory for each size that comes.
+            y = ops.conv(x, self.conv1.kernel * scale, padding="same") + bias
         else:
             y = self.conv1(x) * (1.0 + scale)[:, None, None] + shift[:, None, None]
         return x + self.conv2(frame(ops.relu(y)))
