@@ -63,6 +63,31 @@ def markdown(rows, options):
     return "\n".join(lines)
 
 
+def summary(rows, options):
+    """The report in a table a size: PSNR at the rates, and what that is in bytes.
+
+    Args, returns: as of `markdown`.
+    """
+    low, high = options.bd_range
+    compared = options.anchor and bd.is_installed()
+    lines = []
+    for factor in sorted({row.factor for row in rows}):
+        of_size = [row for row in rows if row.factor == factor]
+        means = curves(of_size)
+        head = ["PSNR, dB, at bpp", *(f"{rate:g}" for rate in options.rates)]
+        head += [f"BD-rate against {options.anchor}, {low:g}..{high:g} bpp, %"] if compared else []
+        body = []
+        for codec, curve in means.items():
+            values = [cell(at_bpp(curve, rate, "psnr"), MEASURES["psnr"]) for rate in options.rates]
+            if compared:
+                curve_and_anchor = (points(means[options.anchor]), points(curve))
+                rate = bd.bd_rate(*curve_and_anchor, options.bd_range)
+                values.append("" if codec == options.anchor else _delta(rate, "+.1f"))
+            body.append([codec, *values])
+        lines += [f"{options.title}: {sizes(of_size)}", "", *table(head, body)]
+    return "\n".join(lines)
+
+
 def table(head, body):
     """Lines of a Markdown table, and an empty one."""
     return [_line(head), "|---" * len(head) + "|", *map(_line, body), ""]

@@ -43,9 +43,9 @@ def add_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     missing = [f"--{name}" for name in ("input", "output") if not values[name].value]
     if missing:
-        raise ValueError(f"expected {' and '.join(missing)}; see --help. Received: none")
+        raise common.UsageError(f"expected {' and '.join(missing)}; see --help. Received: none")
     if strays := [word for word in arguments if not word.startswith("-")]:
-        raise ValueError(f"expected flags only, each as --name=value. Received: {strays[0]}")
+        raise common.UsageError(f"expected flags only, each as --name=value. Received: {strays[0]}")
     common.start_tensorflow()
     try:
         beam = importlib.import_module("cnn_compression.beam")
