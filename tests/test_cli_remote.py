@@ -68,7 +68,7 @@ def test_what_is_wrong_with_a_file_is_said_and_others_are_done(served, folder, c
 
 @pytest.mark.parametrize("flag", ["--effort=1", "--flatten=white", "--target_bpp=1"])
 def test_what_a_server_does_not_know_is_refused(folder, capsys, flag):
-    assert cli.main(["encode", "in", flag, "--server=localhost:1"]) == 1
+    assert cli.main(["encode", "in", flag, "--server=localhost:1"]) == 2
     assert f"expected no {flag.partition('=')[0]} with --server" in capsys.readouterr().err
 
 
