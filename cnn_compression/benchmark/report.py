@@ -84,7 +84,7 @@ def summary(rows, options):
                 rate = bd.bd_rate(*curve_and_anchor, options.bd_range)
                 values.append("" if codec == options.anchor else _delta(rate, "+.1f"))
             body.append([codec, *values])
-        lines += [f"{options.title}: {sizes(of_size)}", "", *table(head, body)]
+        lines += [f"# {_heading(of_size, options)}", "", *table(head, body)]
     return "\n".join(lines)
 
 
@@ -109,11 +109,15 @@ def sizes(rows):
     return " to ".join(ends)
 
 
-def _one_size(rows, options):
+def _heading(rows, options):
     factor = rows[0].factor
     scale = "" if factor == 1 else f", scaled down by {factor}"
+    return f"{options.title}{scale}: {sizes(rows)}"
+
+
+def _one_size(rows, options):
     means, images = curves(rows), image_curves(rows)
-    lines = [f"## {options.title}{scale}: {sizes(rows)}", ""]
+    lines = [f"## {_heading(rows, options)}", ""]
     for measure in NAMES:
         lines += _at_rates(means, images, measure, options.rates)
     if options.anchor:

@@ -120,7 +120,6 @@ def _read(values: flags.FlagValues, source: Path, output: Path) -> Picture:
         raise ValueError("is a payload already: encode the image it was made from")
     if values.server:
         return Picture(contents)
-    common.start_tensorflow()
     from cnn_compression import images
 
     image, notes = images.read_contents(contents, values.flatten, values.max_pixels)

@@ -142,8 +142,8 @@ def check_file(target: Path, inputs: set[tuple[int, int]], overwrite: bool) -> N
         return
     if identities([target]) & inputs:
         raise ValueError(f"the output would be an input: {shown(target)}")
-    if target.is_dir():
-        raise ValueError(f"the output exists and is a folder: {shown(target)}")
+    if not target.is_file():
+        raise ValueError(f"the output exists and is no regular file: {shown(target)}")
     if not overwrite:
         raise ValueError(f"the output exists: {shown(target)}; pass --overwrite to replace it")
 
