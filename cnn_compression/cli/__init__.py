@@ -45,6 +45,8 @@ usage: cnn-compression VERB [flags] FILES...
 
 cnn-compression VERB --help    the flags of a verb
 cnn-compression --version
+
+Ends with 0 if all went well, 1 if anything failed, 2 if this is no command, 130 if interrupted.
 """
 
 
