@@ -52,6 +52,8 @@ def folder_of(pattern):
 def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=False, options=()):
     """A whole pipeline: files to files, and `folder`/failed-*.jsonl with name and reason of others.
 
+    Files that would have one output are among those others.
+
     Args:
         pattern: as of `ReadFiles`.
         folder: as of `WriteFiles`; failed-*.jsonl of an earlier run are removed.
@@ -64,16 +66,16 @@ def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=
         dict of `done`, `failed`, `bytes_out`: ints, as the runner counted them.
 
     Raises:
-        ValueError: before anything is done, where nothing matches the pattern, two files would have
-            one output, an output is an input, or is there and neither `overwrite` nor
-            `skip_existing` says what then, and where Beam does not know an option.
+        ValueError: before anything is done, where nothing matches the pattern, an output is an
+            input, or is there and neither `overwrite` nor `skip_existing` says what then, and where
+            Beam does not know an option.
     """
     if overwrite and skip_existing:
         raise ValueError("expected --overwrite or --skip_existing. Received: both")
     options = _known_options(list(options))
     FileSystems.set_options(options)  # how to reach a bucket, say
     pattern, folder = _anchored(pattern), folder.rstrip("/") or "/"
-    outputs = _outputs(pattern, folder, transform)
+    outputs, clashes = _outputs(pattern, folder, transform)
     there = _names_in(folder)
     existing = outputs.keys() & there
     if existing and not (overwrite or skip_existing):
@@ -83,15 +85,18 @@ def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=
         )
     pipeline = _pipeline(options)
     skip = frozenset(outputs[name] for name in existing) if skip_existing else frozenset()
+    skip |= clashes.keys()
     coded = pipeline | ReadFiles(pattern, skip, transform.keep) | transform
     rename = transform.rename
     coded.done | beam.MapTuple(lambda name, data: (rename(name), data)) | WriteFiles(folder)
-    failed = coded.failed | beam.MapTuple(lambda name, why: json.dumps({"input": name, "why": why}))
+    failed = (coded.failed, pipeline | beam.Create(list(clashes.items()))) | beam.Flatten()
+    failed |= beam.MapTuple(lambda name, why: json.dumps({"input": name, "why": why}))
     failed | beam.io.WriteToText(_join(folder, "failed"), ".jsonl", skip_if_empty=True)
     FileSystems.delete([_join(folder, name) for name in there if _FAILURES.fullmatch(name)])
     result = pipeline.run()
     result.wait_until_finish()
-    return _counts(result.metrics(), transform.handler.get_metrics_namespace())
+    counts = _counts(result.metrics(), transform.handler.get_metrics_namespace())
+    return counts | {"failed": counts["failed"] + len(clashes)}
 
 
 def _any(name):
@@ -231,7 +236,10 @@ def _names_in(folder):
 
 
 def _outputs(pattern, folder, transform):
-    """Names of outputs to names of their inputs; raises ValueError where they cannot be so."""
+    """Names of outputs to names of their inputs; and inputs that share an output, to what is wrong.
+
+    Raises ValueError where they cannot be so.
+    """
     rename = transform.rename
     if os.path.isdir(pattern) and not pattern.endswith("/"):  # which Beam takes as /*
         raise ValueError(f"expected a pattern of files, {pattern}/** perhaps. Received: a folder")
@@ -240,15 +248,21 @@ def _outputs(pattern, folder, transform):
     names = [name for name in _names(pattern) if transform.keep(name)]
     if not names:
         raise ValueError(f"no file matches {pattern}")
-    outputs = {}
+    writers = {}
     for name in names:
-        if (other := outputs.setdefault(rename(name), name)) != name:
-            raise ValueError(f"{other} and {name} would both write {rename(name)}")
+        writers.setdefault(rename(name), []).append(name)
+    clashes = {
+        name: f"{' and '.join(n for n in same if n != name)} would write {output} too: rename one"
+        for output, same in writers.items()
+        if len(same) > 1
+        for name in same
+    }
+    outputs = {output: same[0] for output, same in writers.items() if len(same) == 1}
     inputs = {_identity(folder_of(pattern) + name) for name in names}
     for path in (_join(folder, name) for name in outputs):
         if _identity(path) in inputs:
             raise ValueError(f"the output would be an input: {path}")
-    return outputs
+    return outputs, clashes
 
 
 def _identity(path):

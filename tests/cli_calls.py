@@ -1,9 +1,12 @@
 """What tests of the command line share: a quick codec, pictures, and what lies in a folder."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image
+
+from cnn_compression.payload import layout
 
 
 class FakeCodec:
@@ -21,6 +24,14 @@ class FakeCodec:
             raise ValueError("not a payload")
         _, _, *shape, data = payload.split(b" ", 5)
         return np.frombuffer(data, np.uint8).reshape([int(size) for size in shape])
+
+
+def read_header(payload, real=layout.read_header):
+    """`layout.read_header`, which knows the fake codec's payloads too."""
+    if payload[:5] != b"fake ":
+        return real(payload)
+    height, width, channels = map(int, payload.split(b" ", 5)[2:5])
+    return SimpleNamespace(height=height, width=width, channels=channels)
 
 
 def picture(path, size=(6, 4), mode="RGB", colour=None):

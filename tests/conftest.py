@@ -8,11 +8,12 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import pytest
 import skimage.data
 import tensorflow as tf
-from cli_calls import FakeCodec
+from cli_calls import FakeCodec, read_header
 
 import cnn_compression
 from cnn_compression import cli
 from cnn_compression.codec.model_files import find_model
+from cnn_compression.payload import layout
 
 # Two replicas on one machine, for tf.distribute; must be said before TensorFlow starts.
 tf.config.set_logical_device_configuration(
@@ -61,6 +62,7 @@ def folder(tmp_path, monkeypatch):
     """An empty current folder, and the fake codec behind every model's name."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cnn_compression, "load", lambda name: FakeCodec(), raising=False)
+    monkeypatch.setattr(layout, "read_header", read_header)
     return tmp_path
 
 

@@ -79,7 +79,12 @@ def test_writes_everything_and_goes_on(codec, files, tmp_path, capsys, monkeypat
     assert table == texts
     title = f"{files[0].parent.name}, 2 images"
     text = (output / "report.md").read_text()
-    assert printed.startswith(text) and text.startswith(f"# {title}\n")
+    assert text.startswith(f"# {title}\n")
+    # A line for each of four codecs at both sizes, and what stands around them.
+    tables = [line.split(" | ")[0] for line in printed.splitlines() if line.startswith("| ")]
+    assert len(tables) == 2 * (1 + 4) and tables[0] == "| PSNR, dB, at bpp"
+    assert len(printed.splitlines()) < 20 and "BD-rate against JPEG, 0.1..1 bpp, %" in printed
+    assert printed.startswith(f"# {title}: 256x192\n")
     assert "Bjontegaard deltas against JPEG" in text and "by size" in text
     svg = ElementTree.fromstring((output / "psnr-2.svg").read_text())
     assert f"{title}, scaled down by 2" in "".join(svg.itertext())
@@ -120,7 +125,7 @@ def test_a_bad_image_fails_alone(codec, files, tmp_path, capsys):
     errors = [line for line in errors.splitlines() if "note: " not in line]
     assert errors[0] == f"cnn-compression: {tmp_path / 'missing.png'}: no such file or folder"
     assert errors[1].startswith(f"cnn-compression: {torn}: truncated") and len(errors) == 2
-    assert printed.startswith("# 2 images\n")
+    assert printed.startswith("# 2 images: 256x192\n")
     per_image = 2 + len(registry.Jpeg.qualities)
     names = ["camera.png"] * per_image + ["coffee.png"] * per_image
     assert [row["image"] for row in rows_in(output)] == names
@@ -143,7 +148,8 @@ def test_without_the_extra_it_still_measures(codec, files, tmp_path, capsys, mon
     for name in ("WebP", "JPEG 2000", "AVIF", "JPEG XL", "HEIC"):
         assert f"note: left out: {name} needs " in errors
     assert errors.count("cnn-compression[bench]") == 5 + 2 + 1  # codecs, plots, crops
-    assert "0.1 to 1 bpp: need the extra `bench`" in printed
+    assert "0.1 to 1 bpp: need the extra `bench`" in (tmp_path / "report.md").read_text()
+    assert "BD-rate" not in printed
     assert {codec.name, "JPEG"} <= {row["codec"] for row in rows_in(tmp_path)}
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.md", "rows.csv", "rows.jsonl"]
 
@@ -188,7 +194,8 @@ def test_an_output_that_cannot_be_is_told_before_any_work(
 )
 def test_one_line_says_what_is_wrong(codec, files, capsys, monkeypatch, words, reason):
     monkeypatch.setattr(run, "measure", None)
-    assert command(*words, files[0]) == 1
+    misused = words[0].startswith(("--qual", "--sizes", "--efforts", "--rates", "--bd_range"))
+    assert command(*words, files[0]) == (2 if misused else 1)
     printed, errors = capsys.readouterr()
     assert reason in errors and errors.count("\n") == 1 and printed == ""
 

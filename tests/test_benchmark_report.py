@@ -117,3 +117,19 @@ def test_titles(rows):
     assert report.title("", [rows[0]]) == "1 image"
     portrait = row("JPEG", "z", 1, 1, 1, height=300, width=100)
     assert report.sizes([*rows, portrait]) == "200x100 to 100x300"
+
+
+def test_the_summary_is_a_table_a_size(rows):
+    pytest.importorskip("bjontegaard")
+    small = [
+        row(r.codec, r.image, r.quality, r.bpp, r.psnr, r.ms_ssim, factor=2, height=50, width=100)
+        for r in rows
+    ]
+    options = {"anchor": "JPEG", "bd_range": (0.125, 1.0), "rates": (0.125, 0.2, 8)}
+    text = report.summary(rows + small, report.Options("set, 2 images", **options))
+    assert len(text.splitlines()) == 2 * (2 + 4) + 1
+    for after in ("# set, 2 images: 200x100", "# set, 2 images, scaled down by 2: 100x50"):
+        assert cells_of(text, after=after, codec="half") == ["33.00", "36.39", "–", "-50.0"]
+        assert cells_of(text, after=after, codec="JPEG") == ["28.00", "31.39", "–", ""]
+    alone = report.summary(rows, report.Options("set, 2 images"))
+    assert "BD-rate" not in alone and "| half | " in alone

@@ -68,13 +68,16 @@ def test_what_is_wrong_with_a_file_is_said_and_others_are_done(served, folder, c
 
 @pytest.mark.parametrize("flag", ["--effort=1", "--flatten=white", "--target_bpp=1"])
 def test_what_a_server_does_not_know_is_refused(folder, capsys, flag):
-    assert cli.main(["encode", "in", flag, "--server=localhost:1"]) == 1
+    assert cli.main(["encode", "in", flag, "--server=localhost:1"]) == 2
     assert f"expected no {flag.partition('=')[0]} with --server" in capsys.readouterr().err
 
 
 def test_a_server_that_is_away_is_said(folder, capsys):
-    assert cli.main(["decode", "in/coffee.png", "-o", "out.png", "--server=localhost:9"]) == 1
+    assert cli.main(["encode", "in/coffee.png", "-o", "out.jpg", "--server=localhost:9"]) == 1
     assert "localhost:9 cannot be reached" in capsys.readouterr().err
+    # What needs no server is said without one.
+    assert cli.main(["decode", "in/coffee.png", "-o", "out.png", "--server=localhost:9"]) == 1
+    assert "in/coffee.png: not a payload" in capsys.readouterr().err
     assert cli.main(["encode", "in", "--server=ftp://x"]) == 1
     assert "expected host:port" in capsys.readouterr().err
     assert sorted(os.listdir("in")) == ["camera.png", "coffee.png"]

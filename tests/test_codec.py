@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_grey_equals_the_luma_of_its_colour_copy(tiny, photos):
         (np.zeros((8, 8, 3), np.uint8), 50.0),
         (np.zeros((8, 8, 3), np.float32), 50),
         (np.zeros((8, 8, 2), np.uint8), 50),
-        (np.zeros((8, 8), np.uint8), 50),
+        (np.zeros(8, np.uint8), 50),
         (np.array("image"), 50),
         (np.zeros((2, 8, 8, 3), np.uint8), [50, 50, 50]),
         (np.zeros((8, 8, 3), np.uint8), tf.constant(101)),
@@ -304,3 +305,88 @@ def test_sides_end_where_jpeg_s_end(codec):
         codec.encode(too_long)
     with pytest.raises(tf.errors.InvalidArgumentError, match="expected sides of 65500 at most"):
         codec.encoder()(tf.constant(too_long), tf.constant(50))
+
+
+# What people hand over.
+
+
+def test_a_picture_is_a_path_an_image_of_pillow_or_an_array(tiny, photos, tmp_path):
+    colour, grey = photos["coffee"][:40, :56], photos["camera"][:40, :56, 0]
+    for image in (colour, grey):
+        expected = tiny.encode(image if image.ndim == 3 else image[..., None], 30)
+        file = tmp_path / f"{image.ndim}.png"
+        Image.fromarray(image).save(file)
+        for given in (file, str(file), Image.fromarray(image), image):
+            assert tiny.encode(given, 30) == expected
+        assert tiny.encode(tf.constant(image), 30).numpy() == expected
+        payload_file = tmp_path / f"{image.ndim}.cnn.jpg"
+        payload_file.write_bytes(expected)
+        restored = tiny.decode(expected)
+        for given in (payload_file, str(payload_file)):
+            np.testing.assert_array_equal(tiny.decode(given), restored)
+    assert tiny.encode_to(grey, target_bpp=50) == tiny.encode_to(file, target_bpp=50)
+    both = [tiny.encode(colour, 30)] * 2
+    restored = tiny.decode([tmp_path / "3.cnn.jpg", both[1]])
+    np.testing.assert_array_equal(restored, tiny.decode(both))
+
+
+def test_what_a_path_has_to_say_names_it(tiny, tmp_path):
+    Image.new("RGBA", (8, 8), (1, 2, 3, 4)).save(tmp_path / "clear.png")
+    (tmp_path / "text.png").write_bytes(b"text")
+    Image.fromarray(np.full((8, 8), 40000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(ValueError, match=r"clear.png: .*flatten"):
+        tiny.encode(tmp_path / "clear.png")
+    with pytest.raises(ValueError, match="text.png: not an image"):
+        tiny.encode(str(tmp_path / "text.png"))
+    with pytest.raises(FileNotFoundError, match="gone.png"):
+        tiny.encode(tmp_path / "gone.png")
+    with pytest.raises(FileNotFoundError, match="gone.jpg"):
+        tiny.decode(tmp_path / "gone.jpg")
+    with pytest.warns(UserWarning, match="deep.png: 16-bit") as warned:
+        tiny.encode(tmp_path / "deep.png")
+    assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "dtype, shape, values",
+    [
+        ("float32", (8, 6, 3), 1),
+        ("float64", (8, 6), 1),
+        ("float16", (2, 8, 6, 1), 255),
+        ("float32", (8, 6, 4), 1),
+        ("uint8", (8, 6, 4), 255),
+        ("uint8", (8, 6, 2), 255),
+        ("uint8", (2, 8, 6, 4), 255),
+        ("uint8", (3, 8, 6), 255),
+        ("float32", (3, 8, 6), 1),
+        ("uint16", (8, 6, 3), 65535),
+        ("bool", (8, 6), 1),
+        ("int64", (8, 6, 3), 255),
+    ],
+)
+def test_an_array_that_cannot_be_is_refused_with_the_line_that_mends_it(tiny, dtype, shape, values):
+    image = np.random.default_rng(0).random(shape) * values
+    image = (image if "float" in dtype else image.round()).astype(dtype)
+    with pytest.raises(ValueError, match="Received: ") as error:
+        tiny.encode(image)
+    [cure] = re.findall(r": pass (.*)\. Received: ", str(error.value))
+    pixels = eval(cure, {"image": image, "np": np})
+    assert tiny.encode(pixels)
+    depth = 1 if len(shape) == 2 or shape[-1] in (1, 2) else 3
+    assert pixels.shape[-1] == depth or pixels.ndim == 2
+    spread = pixels.astype(int).max() - pixels.min()
+    assert spread > 150  # it is the picture, not black
+
+
+def test_a_tensor_and_a_picture_of_pillow_have_their_own_cure(tiny):
+    image = tf.random.uniform((8, 6, 4))
+    with pytest.raises(ValueError, match="Received: float32") as error:
+        tiny.encode(image)
+    [cure] = re.findall(r": pass (.*)\. Received: ", str(error.value))
+    assert eval(cure, {"image": image, "tf": tf}).shape == (8, 6, 3)
+    for mode in ("RGBA", "LA", "P", "1", "CMYK", "I;16"):
+        image = Image.new(mode, (8, 6))
+        with pytest.raises(ValueError, match=f"Received: mode {mode}$") as error:
+            tiny.encode(image)
+        [cure] = re.findall(r": pass (.*)\. Received: ", str(error.value))
+        assert tiny.encode(eval(cure, {"image": image, "np": np}))

@@ -63,6 +63,31 @@ def markdown(rows, options):
     return "\n".join(lines)
 
 
+def summary(rows, options):
+    """The report in a table a size: PSNR at the rates, and what that is in bytes.
+
+    Args, returns: as of `markdown`.
+    """
+    low, high = options.bd_range
+    compared = options.anchor and bd.is_installed()
+    lines = []
+    for factor in sorted({row.factor for row in rows}):
+        of_size = [row for row in rows if row.factor == factor]
+        means = curves(of_size)
+        head = ["PSNR, dB, at bpp", *(f"{rate:g}" for rate in options.rates)]
+        head += [f"BD-rate against {options.anchor}, {low:g}..{high:g} bpp, %"] if compared else []
+        body = []
+        for codec, curve in means.items():
+            values = [cell(at_bpp(curve, rate, "psnr"), MEASURES["psnr"]) for rate in options.rates]
+            if compared:
+                curve_and_anchor = (points(means[options.anchor]), points(curve))
+                rate = bd.bd_rate(*curve_and_anchor, options.bd_range)
+                values.append("" if codec == options.anchor else _delta(rate, "+.1f"))
+            body.append([codec, *values])
+        lines += [f"# {_heading(of_size, options)}", "", *table(head, body)]
+    return "\n".join(lines)
+
+
 def table(head, body):
     """Lines of a Markdown table, and an empty one."""
     return [_line(head), "|---" * len(head) + "|", *map(_line, body), ""]
@@ -84,11 +109,15 @@ def sizes(rows):
     return " to ".join(ends)
 
 
-def _one_size(rows, options):
+def _heading(rows, options):
     factor = rows[0].factor
     scale = "" if factor == 1 else f", scaled down by {factor}"
+    return f"{options.title}{scale}: {sizes(rows)}"
+
+
+def _one_size(rows, options):
     means, images = curves(rows), image_curves(rows)
-    lines = [f"## {options.title}{scale}: {sizes(rows)}", ""]
+    lines = [f"## {_heading(rows, options)}", ""]
     for measure in NAMES:
         lines += _at_rates(means, images, measure, options.rates)
     if options.anchor:

@@ -7,11 +7,12 @@ A verb is a module of this package with
     run(values, arguments) -> int   does it; `values` are parsed, `arguments` is what is not a flag
     KNOWN_FLAGS_ONLY = True         where unknown flags are arguments too
 
-`run` returns the exit status. What it raises as `ValueError`, `OSError`, `flags.Error` or an error
-of TensorFlow's ops ends the command with that one line. A verb imports TensorFlow inside `run`, so
-that `--help` is quick.
+`run` returns the exit status. What it raises as `ValueError`, `OSError` or an error of TensorFlow's
+ops ends the command with that one line and status 1, as `flags.Error` with status 2. A verb imports
+TensorFlow inside `run`, so that `--help` is quick.
 """
 
+import contextlib
 import importlib
 import logging
 import os
@@ -20,7 +21,7 @@ import sys
 from absl import flags
 
 from cnn_compression import __version__
-from cnn_compression.cli import common
+from cnn_compression.cli import common, words
 
 VERBS = {
     "encode": "images -> payloads, JPEG files that any viewer opens",
@@ -33,7 +34,7 @@ VERBS = {
     "benchmark": "how good models are on images, beside JPEG, WebP, AVIF and others",
     "demo": "a photograph there and back, beside JPEG at the same bytes",
 }
-INTERRUPTED = 130
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 HELP = f"""\
 cnn-compression {__version__}: neural image compression that stays a JPEG.
@@ -44,6 +45,8 @@ usage: cnn-compression VERB [flags] FILES...
 
 cnn-compression VERB --help    the flags of a verb
 cnn-compression --version
+
+Ends with 0 if all went well, 1 if anything failed, 2 if this is no command, 130 if interrupted.
 """
 
 
@@ -54,27 +57,31 @@ def main(argv: list[str] | None = None) -> int:
         argv: the words after the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0, 1 if anything failed, 130 if interrupted.
+        The exit status: 0, 1 if anything failed, 2 if the words are no command, 130 if interrupted.
     """
     _quieten_tensorflow()
     try:
         status = _dispatch(sys.argv[1:] if argv is None else list(argv))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it may be closed
+            sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         common.complain("interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader, `head` perhaps, has what it wanted; Python would flush once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (flags.Error, ValueError, OSError, *_errors_of_tensorflow()) as error:
+    except BrokenPipeError:  # the reader, `head` perhaps, has what it wanted
+        _give_up_stdout()
+        return FAILED
+    except flags.Error as error:
         common.complain(common.reason(error))
-        return 1
+        return MISUSED
+    except (ValueError, OSError, *_errors_of_tensorflow()) as error:
+        common.complain(common.reason(error))
+        _give_up_stdout()
+        return FAILED
 
 
-def _dispatch(words: list[str]) -> int:
-    verb, words = (words[0], words[1:]) if words else (None, [])
+def _dispatch(arguments: list[str]) -> int:
+    verb, arguments = (arguments[0], arguments[1:]) if arguments else (None, [])
     if verb in ("--help", "-h"):
         print(HELP, end="")
         return 0
@@ -84,17 +91,27 @@ def _dispatch(words: list[str]) -> int:
     if verb not in VERBS:
         raise flags.Error(
             f"expected a verb: {', '.join(VERBS)}; see cnn-compression --help. "
-            f"Received: {verb or 'none'}"
+            f"Received: {verb or 'none'}{words.suggestion(verb or '', VERBS)}"
         )
     module = importlib.import_module(f"cnn_compression.cli.{verb}")
     values = flags.FlagValues()
     values.set_gnu_getopt()  # flags may come after files
     module.add_flags(values)
-    if common.asks_for_help(words):
+    if common.asks_for_help(arguments):
         print(f"{module.HELP.strip()}\n\n{common.describe(values)}".strip())
         return 0
     known_only = getattr(module, "KNOWN_FLAGS_ONLY", False)
-    return module.run(values, values([verb, *words], known_only=known_only)[1:])
+    arguments = words.spelled_out(arguments, values)
+    return module.run(values, values([verb, *arguments], known_only=known_only)[1:])
+
+
+def _give_up_stdout() -> None:
+    """Keeps Python from one more flush at exit where standard output takes nothing any more."""
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):  # full, closed, or its reader is gone
+        with contextlib.suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _errors_of_tensorflow() -> tuple[type[Exception], ...]:

@@ -1,6 +1,9 @@
 """`cnn-compression batch`: many files on many machines, by Apache Beam."""
 
+import contextlib
 import importlib
+import logging
+import warnings
 
 from absl import flags
 
@@ -35,19 +38,31 @@ def add_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("decode", False, "restore payloads to PNG files", flag_values=values)
     common.add_quality_flag(values)
     common.add_model_flag(values)
-    flags.DEFINE_boolean("overwrite", False, "replace existing outputs", flag_values=values)
+    common.add_overwrite_flag(values)
     help_text = "leave existing outputs as they are: goes on with what was stopped"
     flags.DEFINE_boolean("skip_existing", False, help_text, flag_values=values)
     flags.DEFINE_integer("batch_size", 8, "files the model is given at once", 1, flag_values=values)
+    help_text = "show what Beam says of itself"
+    flags.DEFINE_boolean("verbose", False, help_text, flag_values=values, short_name="v")
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     missing = [f"--{name}" for name in ("input", "output") if not values[name].value]
     if missing:
-        raise ValueError(f"expected {' and '.join(missing)}; see --help. Received: none")
+        raise common.UsageError(f"expected {' and '.join(missing)}; see --help. Received: none")
     if strays := [word for word in arguments if not word.startswith("-")]:
-        raise ValueError(f"expected flags only, each as --name=value. Received: {strays[0]}")
+        raise common.UsageError(f"expected flags only, each as --name=value. Received: {strays[0]}")
     common.start_tensorflow()
+    with contextlib.nullcontext() if values.verbose else _beam_is_quiet():
+        counts = _convert(values, arguments)
+    print(
+        f"{counts['done']} files done, {counts['failed']} failed, {counts['bytes_out']} bytes"
+        + (f"; see {values.output}/failed-*.jsonl" if counts["failed"] else "")
+    )
+    return 1 if counts["failed"] else 0
+
+
+def _convert(values: flags.FlagValues, arguments: list[str]) -> dict[str, int]:
     try:
         beam = importlib.import_module("cnn_compression.beam")
     except ModuleNotFoundError as error:
@@ -58,14 +73,25 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         transform = beam.DecodeImages(values.model, values.batch_size)
     else:
         transform = beam.EncodeImages(values.quality, values.model, values.batch_size)
-    counts = beam.convert_files(
+    return beam.convert_files(
         *(values.input, values.output, transform),
         overwrite=values.overwrite,
         skip_existing=values.skip_existing,
         options=arguments,
     )
-    print(
-        f"{counts['done']} files done, {counts['failed']} failed, {counts['bytes_out']} bytes"
-        + (f"; see {values.output}/failed-*.jsonl" if counts["failed"] else "")
-    )
-    return 1 if counts["failed"] else 0
+
+
+@contextlib.contextmanager
+def _beam_is_quiet():
+    """Keeps what Beam logs and warns of, here and in workers that it starts, off the terminal.
+
+    What stops a pipeline is raised, and what stops a file is in failed-*.jsonl.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), common.python_alone_on_stderr():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)

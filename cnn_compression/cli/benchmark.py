@@ -6,8 +6,9 @@ from pathlib import Path
 from absl import flags
 
 from cnn_compression import files
-from cnn_compression.cli import common, file_loop
+from cnn_compression.cli import common, file_loop, places, streams, words
 from cnn_compression.cli.progress import BAR
+from cnn_compression.cli.tally import Result, Tally
 
 CODECS = {
     "jpeg": "libjpeg-turbo, optimised, baseline or progressive by size, 4:2:0",
@@ -23,9 +24,10 @@ CODECS = {
 HELP = f"""
 usage: cnn-compression benchmark [flags] FILES...
 
-Takes images through models and other codecs at many qualities and prints Markdown tables. Every
-byte of the files counts, distortion is measured on what is decoded. What is transparent becomes
-white. All codecs but jpeg, bicubic and rec need the extra `bench`:
+Takes images through models and other codecs at many qualities and prints Markdown tables: all of
+them, or with --output the one that sums up. Every byte of the files counts, distortion is measured
+on what is decoded. What is transparent becomes white. All codecs but jpeg, bicubic and rec need the
+extra `bench`:
 
 {common.table(CODECS.items())}
 
@@ -113,8 +115,8 @@ def add_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
-    tally = file_loop.Tally()
-    sources = list(file_loop.gather(arguments, files.is_image_name, "images", tally))
+    tally, arguments = Tally(), words.expanded(arguments)
+    sources = list(places.gather(arguments, files.is_image_name, "images", tally))
     output = Path(values.output) if values.output else None
     if not sources:
         return tally.status
@@ -126,12 +128,13 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     from cnn_compression.benchmark import rows, store
 
     if output:
-        file_loop.make_folders([output / ROWS])
+        places.make_folders([output / ROWS])
     with store.Store(output / ROWS if output else None) as kept:
         measured = _measure(sources, codecs, values.sizes, kept, tally)
     if measured:
-        text, title = _report(values, arguments, anchor, measured)
-        print(text, end="")
+        report, options = _report(values, arguments, anchor, measured)
+        text, title = report.markdown(_all(measured), options), options.title
+        print(report.summary(_all(measured), options) if output else text, end="")
         if output:
             table = rows.csv_text(kept.rows.values())
             written = {"rows.csv": table.encode(), "report.md": text.encode()}
@@ -149,12 +152,12 @@ def _measure(sources, codecs, factors, store, tally) -> dict[Path, list]:
 
     progress, rows = Progress(len(sources) * len(factors), codecs), {}
 
-    def measure(source: Path) -> file_loop.Result:
+    def measure(source: Path) -> Result:
         image, notes = images.read(source, WHITE)
         step = progress.of(source)
         # All of an image or nothing: means at each quality are over the same images.
         rows[source] = collect(codecs, source.name, image, factors, store, step)
-        return file_loop.Result(notes=tuple(notes))
+        return Result(notes=tuple(notes))
 
     file_loop.each(sources, measure, tally, progress.start)
     return rows
@@ -165,10 +168,10 @@ def _check(output: Path, sources: list[Path]) -> None:
     if output.exists() and not output.is_dir():
         raise ValueError(f"expected --output to be a folder. Received: {common.shown(output)}")
     if output.exists():
-        file_loop.check_folder(output)
-    inputs = file_loop.identities(sources)
+        places.check_folder(output)
+    inputs = places.identities(sources)
     for name in OUTPUTS:
-        file_loop.check_file(output / name, inputs, overwrite=True)
+        places.check_file(output / name, inputs, overwrite=True)
 
 
 def _open_codecs(values):
@@ -222,14 +225,13 @@ class Progress:
         return step
 
 
-def _report(values, arguments, anchor, rows) -> tuple[str, str]:
-    """The tables, and what they call the set of images."""
+def _report(values, arguments, anchor, rows):
+    """The module that makes tables, and what it makes them with."""
     from cnn_compression.benchmark import report
 
     folders = [Path(name).resolve().name for name in arguments if Path(name).is_dir()]
     title = report.title(", ".join(folders), _all(rows))
-    options = report.Options(title, tuple(values.rates), anchor, values.bd_range)
-    return report.markdown(_all(rows), options), title
+    return report, report.Options(title, tuple(values.rates), anchor, values.bd_range)
 
 
 def _all(rows):
@@ -238,7 +240,7 @@ def _all(rows):
 
 def _write(output: Path, written: dict[str, bytes]) -> None:
     for name, data in written.items():
-        files.write_atomically(output / name, data)
+        streams.write(output / name, data)
     print(f"written to {common.shown(output)}: {', '.join([ROWS, *written])}")
 
 

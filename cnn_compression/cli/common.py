@@ -1,12 +1,14 @@
 """What verbs share: flags, their help, and one line a failure."""
 
 import contextlib
+import functools
 import importlib
 import os
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from itertools import zip_longest
 
 from absl import flags
@@ -18,6 +20,13 @@ from cnn_compression.payload.layout import MAX_PIXELS
 TRACE = re.compile(r"Graph execution error:|Detected at node |\s+File |\s*$")
 MANIFEST_KINDS = (".csv", ".jsonl")
 HELP_WORDS = ("--help", "-help", "-h")
+# What stands before a unit; SIZES is how help says it.
+PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+SIZES = "kB and MB are 1000 and 1000000 bytes, KiB and MiB 1024 and 1048576"
+
+
+class UsageError(flags.Error):
+    """The words of a command do not go together: its status is that of a flag that is none."""
 
 
 class Parser(flags.ArgumentParser):
@@ -38,7 +47,7 @@ class Parser(flags.ArgumentParser):
 def _path(text: str) -> str:
     if not text:
         raise ValueError("expected a file or folder. Received: ''")
-    return text
+    return os.path.expanduser(text)  # which shells leave to us in --output=~/small
 
 
 def _manifest(text: str) -> str:
@@ -53,7 +62,28 @@ def parse_quality(text: str) -> int:
     return int(text)
 
 
+def _parse_amount(unit: str, text: str) -> int:
+    match = re.fullmatch(rf"([0-9]*\.?[0-9]+) ?(([kmg]i?)?{unit}?)", text.strip(), re.IGNORECASE)
+    number, suffix = match.group(1, 2) if match else ("0", "")
+    whole = number.isdecimal() or suffix.lower() not in ("", unit.lower())
+    amount = int(Decimal(number) * PREFIXES[(match and match[3] or "").lower()]) if whole else 0
+    if amount < 1:
+        raise ValueError(f"expected a number above 0, such as 50000, 50k{unit} or 1.5M{unit}")
+    return amount
+
+
+def _parse_number(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError("expected a number above 0")
+    return number
+
+
 PATH = Parser("PATH", _path)
+MODEL = Parser("NAME", _path)
+NUMBER = Parser("NUMBER", _parse_number)
+BYTES = Parser("BYTES", functools.partial(_parse_amount, "B"))
+PIXELS = Parser("PIXELS", functools.partial(_parse_amount, "P"))
 QUALITY = Parser("1..100", parse_quality)
 
 
@@ -64,22 +94,27 @@ def add_quality_flag(values: flags.FlagValues) -> None:
 
 def add_model_flag(values: flags.FlagValues) -> None:
     help_text = "a name in saved_models, or the folder of an exported model"
-    flags.DEFINE_string("model", "default", help_text, flag_values=values)
+    flags.DEFINE(MODEL, "model", "default", help_text, flag_values=values, short_name="m")
+
+
+def add_overwrite_flag(values: flags.FlagValues) -> None:
+    help_text = "replace existing outputs"
+    flags.DEFINE_boolean("overwrite", False, help_text, flag_values=values, short_name="f")
 
 
 def add_max_pixels_flag(values: flags.FlagValues) -> None:
-    help_text = "refuse larger images, by what their headers say"
-    flags.DEFINE_integer("max_pixels", MAX_PIXELS, help_text, 1, flag_values=values)
+    help_text = "refuse larger images, by what their headers say; 100MP are 100 million"
+    flags.DEFINE(PIXELS, "max_pixels", str(MAX_PIXELS), help_text, flag_values=values)
 
 
 def add_output_flags(values: flags.FlagValues, default: str) -> None:
     """Defines what `file_loop.convert` obeys: inputs' folders, outputs, and the manifest."""
     help_text = (
-        f"file or folder to write; without it {default} beside the input. "
-        "It is a folder if it is one, ends in '/', or there are several inputs"
+        f"file or folder to write, or - for standard output; without it {default} beside the "
+        "input. It is a folder if it is one, ends in '/', or there are several inputs"
     )
     flags.DEFINE(PATH, "output", None, help_text, flag_values=values, short_name="o")
-    flags.DEFINE_boolean("overwrite", False, "replace existing outputs", flag_values=values)
+    add_overwrite_flag(values)
     help_text = "leave existing outputs as they are: goes on with what was stopped"
     flags.DEFINE_boolean("skip_existing", False, help_text, flag_values=values)
     help_text = "folders in folders too; below --output they are as below the input"
@@ -123,6 +158,13 @@ def _descriptor(stream):
         return stream.fileno()
     except OSError:  # as `io.StringIO` says that it has none
         return None
+
+
+def check_model(name: str) -> None:
+    """Raises ValueError where there is no such model, which takes no TensorFlow to know."""
+    from cnn_compression.codec.model_files import find_model
+
+    find_model(name)
 
 
 Report = Callable[[int, int], None] | None  # of `Codec.reporting`
@@ -189,6 +231,8 @@ def complain(reason: str, path: str | os.PathLike | None = None) -> None:
 def shown(path: str | os.PathLike) -> str:
     """A path as one printable line: names may hold newlines and bytes of no encoding."""
     text = os.fspath(path)
+    if text == "/dev/stdin":
+        return "-"
     return text if text.isprintable() else ascii(text)
 
 

@@ -1,25 +1,31 @@
 """`cnn-compression decode`: payloads -> restored images."""
 
+import contextlib
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
+import cnn_compression
 from cnn_compression import files
-from cnn_compression.cli import common, file_loop, remote
+from cnn_compression.cli import common, file_loop, pictures, remote, streams
 from cnn_compression.cli.progress import BAR
+from cnn_compression.cli.tally import Result
 from cnn_compression.payload import layout
 
 HELP = f"""
 usage: cnn-compression decode [flags] FILES...
 
-Restores payloads, the files that `encode` wrote, into PNG images of the original size.
-A folder stands for the *{layout.PAYLOAD_SUFFIX} in it.
+Restores payloads, the files that `encode` wrote, into images of the original size: PNG files, or by
+the ending of -o FILE also .jpg, .webp (both at quality {pictures.QUALITY}) and .tif.
+A folder stands for the *{layout.PAYLOAD_SUFFIX} in it; - is standard input, and what it restores to
+goes to standard output unless -o says otherwise.
 """
 
 
-# A payload to a PNG file's bytes, and the image's pixels.
-Restore = Callable[[bytes], tuple[bytes, int]]
+# A payload, its header and the ending of the output's name to the bytes of an image file.
+Restore = Callable[[bytes, layout.Header, str], bytes]
 
 
 def add_flags(values: flags.FlagValues) -> None:
@@ -32,6 +38,8 @@ def add_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if values.server:
         remote.refuse(values, "max_pixels")
+    else:
+        common.check_model(values.model)
 
     def open_decoder(alone):
         if values.server:
@@ -39,44 +47,78 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         else:
             restore = _open_codec(values, BAR.tiles if alone else None)
 
-        def decode(source: Path, target: Path) -> file_loop.Result:
-            payload = source.read_bytes()
-            png, pixels = restore(payload)
-            files.write_atomically(target, png)
-            return file_loop.Result(len(payload), len(png), len(payload), pixels, target)
+        def decode(read: tuple[bytes, layout.Header], output: Path) -> Result:
+            payload, header = read
+            file = restore(payload, header, pictures.ending(output))
+            streams.write(output, file)
+            before, pixels = len(payload), header.height * header.width
+            return Result(before, len(file), before, pixels, output)
 
         return decode
 
-    return file_loop.convert(
-        *(values, arguments, files.is_payload_name, file_loop.PAYLOADS, _rename, open_decoder),
-        jobs=remote.jobs(values),
+    conversion = file_loop.Conversion(
+        keep=files.is_payload_name,
+        kind=file_loop.PAYLOADS,
+        rename=_rename,
+        accept=pictures.ending,
+        read=functools.partial(_read, values.max_pixels),
+        open_model=open_decoder,
     )
+    return file_loop.convert(values, arguments, conversion, remote.jobs(values))
+
+
+def _rename(source: Path) -> str:
+    name = files.restored_name(source.name)
+    if name == source.name:  # no payload, most likely: better said than that it is its own output
+        layout.read_header(streams.read(source))
+    return name
+
+
+def _read(max_pixels: int, source: Path, output: Path) -> tuple[bytes, layout.Header]:
+    payload = streams.read(source)
+    header = layout.read_header(payload)
+    width, height = header.width, header.height
+    if height * width > max_pixels:
+        raise ValueError(f"{width} x {height} pixels: at most {max_pixels} are taken")
+    pictures.check_sides(height, width, pictures.ending(output))
+    return payload, header
 
 
 def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:
     codec = common.load_codec(values.model, report)
     import tensorflow as tf
 
-    from cnn_compression import images
-
-    def restore(payload):
-        # A tensor for a tensor: an array would be copied again for the PNG.
-        image = codec.decode(tf.constant(payload), values.max_pixels)
-        return images.encode_png(image).numpy(), image.shape[0] * image.shape[1]
+    def restore(payload, header, ending):
+        try:
+            # A tensor for a tensor: an array would be copied again for the PNG.
+            image = codec.decode(tf.constant(payload), values.max_pixels)
+        except layout.PayloadError as error:
+            if not str(error).startswith("made by model"):
+                raise
+            raise layout.PayloadError(f"{error}: {_model_of(header.fingerprint)}") from error
+        return pictures.write(image, ending)
 
     return restore
+
+
+@functools.cache
+def _model_of(fingerprint: str) -> str:
+    """What to pass as --model for payloads that carry this fingerprint."""
+    from cnn_compression.codec import model_files
+
+    for file in model_files.installed_models():
+        folder, name = file.parents[1], file.parents[2].name
+        with contextlib.suppress(ValueError):  # of one that cannot be read
+            if cnn_compression.load(folder).fingerprint == fingerprint:
+                newest = model_files.find_model(name) == file
+                return f"pass --model={name if newest else common.shown(folder)}"
+    return "no installed model is that one; pass --model=FOLDER of the model that encoded it"
 
 
 def _open_server(values: flags.FlagValues) -> Restore:
     client = remote.open_client(values)
 
-    def restore(payload):
-        png = client.decode(payload)
-        header = layout.read_header(payload)
-        return png, header.height * header.width
+    def restore(payload, header, ending):
+        return pictures.rewrite(client.decode(payload), ending)
 
     return restore
-
-
-def _rename(source: Path) -> str:
-    return files.restored_name(source.name)

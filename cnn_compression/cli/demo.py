@@ -11,7 +11,7 @@ import numpy as np
 from absl import flags
 
 from cnn_compression import files
-from cnn_compression.cli import common, file_loop
+from cnn_compression.cli import common, places
 from cnn_compression.payload import layout
 
 HELP = f"""
@@ -49,7 +49,7 @@ def add_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if len(arguments) > 1:
-        raise ValueError(f"expected one photograph at most. Received: {len(arguments)}")
+        raise common.UsageError(f"expected one photograph at most. Received: {len(arguments)}")
     _need("PIL", "Pillow")
     common.start_tensorflow()
     stem, image = _photograph(*arguments)
@@ -99,7 +99,7 @@ def _photograph(path: str | None = None) -> tuple[str, np.ndarray]:
 
 def _prepare(targets: list[Path], arguments: list[str]) -> None:
     """Makes the folder, and sees that nothing written there is the photograph itself."""
-    file_loop.make_folders(targets)
+    places.make_folders(targets)
     for target in targets:
         if arguments and target.exists() and target.samefile(arguments[0]):
             raise ValueError(f"the output would be the input: {common.shown(target)}")

@@ -1,22 +1,24 @@
 """`cnn-compression encode`: images -> payloads."""
 
 import functools
-import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from absl import flags
 
 from cnn_compression import files
-from cnn_compression.cli import common, file_loop, remote
+from cnn_compression.cli import common, file_loop, remote, streams
 from cnn_compression.cli.progress import BAR
+from cnn_compression.cli.tally import Result
 from cnn_compression.payload import layout
 
 HELP = f"""
 usage: cnn-compression encode [flags] FILES...
 
 Compresses images into JPEG files that any viewer opens, as a preview, and `decode` restores.
-A folder stands for the images in it, without its *{layout.PAYLOAD_SUFFIX}.
+A folder stands for the images in it, without its *{layout.PAYLOAD_SUFFIX}; - is standard input,
+whose payload goes to standard output unless -o says otherwise.
 """
 
 COLOURS = {
@@ -28,22 +30,30 @@ COLOURS = {
     "blue": (0, 0, 255),
 }
 
-
-# An image file's bytes to a payload, the image's pixels, and remarks.
-Compress = Callable[[bytes], tuple[bytes, int, list[str]]]
-
 TARGETS = {
-    "target_bytes": (int, "highest quality with no more bytes"),
-    "target_bpp": (float, "highest quality with no more bits per pixel"),
-    "target_psnr": (float, "lowest quality that reaches this PSNR, dB"),
+    "target_bytes": (common.BYTES, f"highest quality with no more bytes; {common.SIZES}"),
+    "target_bpp": (common.NUMBER, "highest quality with no more bits per pixel"),
+    "target_psnr": (common.NUMBER, "lowest quality that reaches this PSNR, dB"),
 }
+ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
+
+
+class Picture(NamedTuple):
+    """A file that can be compressed; `image` is uint8 `[H, W, C]`, None where a server reads it."""
+
+    contents: bytes
+    image: Any = None
+    notes: tuple[str, ...] = ()
+
+
+# A picture to a payload and the image's pixels.
+Compress = Callable[[Picture], tuple[bytes, int]]
 
 
 def add_flags(values: flags.FlagValues) -> None:
     common.add_quality_flag(values)
-    for name, (kind, help_text) in TARGETS.items():
-        number = common.Parser("NUMBER", functools.partial(_above_zero, kind))
-        flags.DEFINE(number, name, None, f"instead of a quality: {help_text}", flag_values=values)
+    for name, (parser, help_text) in TARGETS.items():
+        flags.DEFINE(parser, name, None, f"instead of a quality: {help_text}", flag_values=values)
     help_text = "seconds spent for bytes, 0..2: each level takes longer; files stay as good"
     flags.DEFINE_integer("effort", 0, help_text, 0, 2, flag_values=values)
     common.add_output_flags(values, f"<stem>{layout.PAYLOAD_SUFFIX}")
@@ -59,10 +69,13 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     target = {name: values[name].value for name in TARGETS if values[name].value is not None}
     given = [*target, *(["quality"] if values["quality"].present else [])]
     if len(given) > 1:
-        raise ValueError(f"expected one of --quality and --target_*. Received: {', '.join(given)}")
-
+        raise common.UsageError(
+            f"expected one of --quality and --target_*. Received: {', '.join(given)}"
+        )
     if values.server:
         remote.refuse(values, "flatten", "max_pixels", "effort", "target_bpp", "target_psnr")
+    else:
+        common.check_model(values.model)
 
     def open_encoder(alone):
         if values.server:
@@ -70,37 +83,59 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         else:
             compress = _open_codec(values, target, BAR.tiles if alone else None)
 
-        def encode(source: Path, output: Path) -> file_loop.Result:
-            contents = source.read_bytes()
-            if layout.is_payload(contents):
-                raise ValueError("is a payload already: encode the image it was made from")
-            payload, pixels, notes = compress(contents)
-            files.write_atomically(output, payload)
-            size = len(payload)
-            return file_loop.Result(len(contents), size, size, pixels, output, tuple(notes))
+        def encode(picture: Picture, output: Path) -> Result:
+            payload, pixels = compress(picture)
+            streams.write(output, payload)
+            before, size = len(picture.contents), len(payload)
+            notes = [*picture.notes]
+            if size > before:
+                notes.append(
+                    f"the payload is larger than its input, {size} bytes for {before}: "
+                    "keep the input, or pass a lower --quality"
+                )
+            return Result(before, size, size, pixels, output, tuple(notes))
 
         return encode
 
-    def rename(source: Path) -> str:
-        return files.payload_name(source.name)
-
-    return file_loop.convert(
-        *(values, arguments, files.is_image_name, "images", rename, open_encoder),
-        jobs=remote.jobs(values),
+    conversion = file_loop.Conversion(
+        keep=files.is_image_name,
+        kind="images",
+        rename=lambda source: files.payload_name(source.name),
+        accept=_accept,
+        read=functools.partial(_read, values),
+        open_model=open_encoder,
     )
+    return file_loop.convert(values, arguments, conversion, remote.jobs(values))
+
+
+def _accept(output: Path) -> None:
+    """A name that promises another format would mislead all who read it."""
+    if files.is_image_name(output) and not output.name.lower().endswith(ENDINGS):
+        raise ValueError(f"a payload is a JPEG file: expected -o NAME.jpg. Received: {output.name}")
+
+
+def _read(values: flags.FlagValues, source: Path, output: Path) -> Picture:
+    contents = streams.read(source)
+    if layout.is_payload(contents):
+        raise ValueError("is a payload already: encode the image it was made from")
+    if values.server:
+        return Picture(contents)
+    from cnn_compression import images
+
+    image, notes = images.read_contents(contents, values.flatten, values.max_pixels)
+    return Picture(contents, image, tuple(notes))
 
 
 def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -> Compress:
     codec = common.load_codec(values.model, report)
-    from cnn_compression import images
 
-    def compress(contents):
-        image, notes = images.read_contents(contents, values.flatten, values.max_pixels)
+    def compress(picture):
         if target:
-            payload = codec.encode_to(image, **target, effort=values.effort)
+            payload = codec.encode_to(picture.image, **target, effort=values.effort)
         else:
-            payload = codec.encode(image, values.quality, values.effort)
-        return payload, image.shape[0] * image.shape[1], notes
+            payload = codec.encode(picture.image, values.quality, values.effort)
+        height, width, _ = picture.image.shape
+        return payload, height * width
 
     return compress
 
@@ -108,22 +143,16 @@ def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -
 def _open_server(values: flags.FlagValues, target: dict) -> Compress:
     client = remote.open_client(values)
 
-    def compress(contents):
+    def compress(picture):
         if target:
-            payload, _ = client.encode_to_size(contents, min(target["target_bytes"], 2**31 - 1))
+            most = min(target["target_bytes"], 2**31 - 1)
+            payload, _ = client.encode_to_size(picture.contents, most)
         else:
-            payload = client.encode(contents, values.quality)
+            payload = client.encode(picture.contents, values.quality)
         header = layout.read_header(payload)
-        return payload, header.height * header.width, []
+        return payload, header.height * header.width
 
     return compress
-
-
-def _above_zero(kind: type, text: str) -> float:
-    number = kind(text)
-    if not 0 < number < math.inf:
-        raise ValueError("expected a number above 0")
-    return number
 
 
 def _colour(text: str) -> tuple[int, int, int]:

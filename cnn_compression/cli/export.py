@@ -32,14 +32,14 @@ def add_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE(kind, "handovers", None, help_text, flag_values=values)
     help_text = "the largest image that the served model takes or restores"
-    flags.DEFINE_integer("max_pixels", 64_000_000, help_text, lower_bound=1, flag_values=values)
+    flags.DEFINE(common.PIXELS, "max_pixels", "64000000", help_text, flag_values=values)
     help_text = "a free integer from 1; 0 takes the next one"
     flags.DEFINE_integer("version", 0, help_text, flag_values=values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if not arguments:
-        raise ValueError("expected a model; see --help. Received: none")
+        raise common.UsageError("expected a model; see --help. Received: none")
     common.start_tensorflow()
     from cnn_compression.export import export
     from cnn_compression.export.warmup import has_serving_api

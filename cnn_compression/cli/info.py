@@ -6,7 +6,8 @@ from pathlib import Path
 from absl import flags
 
 from cnn_compression import files
-from cnn_compression.cli import common, file_loop
+from cnn_compression.cli import common, file_loop, streams, words
+from cnn_compression.cli.tally import Result, Tally
 from cnn_compression.payload import layout
 
 HELP = f"""
@@ -15,7 +16,7 @@ usage: cnn-compression info FILES...
 Says what is in payloads, one line each: size of the original (width x height) and its channels,
 quality of the JPEG, bits per pixel of the original, bytes, the model that restores it, size of the
 preview, which is a quarter of the original's, half or all of it.
-A folder stands for the *{layout.PAYLOAD_SUFFIX} in it.
+A folder stands for the *{layout.PAYLOAD_SUFFIX} in it, - for standard input.
 Only the headers are read: it is `decode` that finds damage.
 """
 
@@ -25,7 +26,8 @@ def add_flags(values: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
-    tally = file_loop.Tally()
+    tally = Tally()
+    arguments = words.inputs(arguments)
     sources = file_loop.gather(arguments, files.is_payload_name, file_loop.PAYLOADS, tally)
     file_loop.each(sources, _describe, tally)
     if len(tally.results) + tally.failed > 1:
@@ -34,8 +36,8 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     return tally.status
 
 
-def _describe(source: Path) -> file_loop.Result:
-    payload = source.read_bytes()
+def _describe(source: Path) -> Result:
+    payload = streams.read(source)
     header = layout.read_header(payload)
     preview_height, preview_width = layout.preview_size(payload)
     size, pixels = len(payload), header.height * header.width
@@ -47,4 +49,4 @@ def _describe(source: Path) -> file_loop.Result:
         f"{8 * size / pixels:.3f} bpp, {size} bytes, model {header.fingerprint}, "
         f"preview {preview_width}x{preview_height}"
     )
-    return file_loop.Result(size, 0, size, pixels, line=line)
+    return Result(size, 0, size, pixels, line=line)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from cnn_compression import files
+from cnn_compression.cli import streams
 from cnn_compression.cli.common import shown
 
 FIELDS = ("input", "output", "bytes", "bpp", "status")
@@ -25,7 +25,7 @@ def write(path: Path, rows: Iterable[tuple]) -> None:
         for row in rows:
             line = json.dumps(dict(zip(FIELDS, row, strict=True)), ensure_ascii=False)
             text.write(line + "\n")
-    files.write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    streams.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def read(path: Path) -> list[tuple]:

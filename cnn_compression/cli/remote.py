@@ -28,10 +28,10 @@ def add_server_flags(values: flags.FlagValues) -> None:
 
 
 def refuse(values: flags.FlagValues, *names: str) -> None:
-    """Raises ValueError where flags were given that a server knows nothing of."""
+    """Raises `UsageError` where flags were given that a server knows nothing of."""
     given = [f"--{name}" for name in names if values[name].present]
     if given:
-        raise ValueError(f"expected no {' or '.join(given)} with --server")
+        raise common.UsageError(f"expected no {' or '.join(given)} with --server")
 
 
 def jobs(values: flags.FlagValues) -> int:

@@ -31,14 +31,15 @@ def add_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("address", "127.0.0.1", help_text, flag_values=values)
     integer("concurrency", 2, "requests computed at once; eight times as many may wait", 1)
     integer("timeout_seconds", 30, "that a request may wait and be computed", 1)
-    integer("max_message_bytes", 256 * 2**20, "of a request, and of a gRPC answer", 1)
+    help_text = f"of a request, and of a gRPC answer; {common.SIZES}"
+    flags.DEFINE(common.BYTES, "max_message_bytes", "256MiB", help_text, flag_values=values)
     help_text = "let pages of other sites call"
     flags.DEFINE_boolean("rest_api_enable_cors_support", False, help_text, flag_values=values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if arguments:
-        raise ValueError(f"expected flags only; see --help. Received: {' '.join(arguments)}")
+        raise common.UsageError(f"expected flags only; see --help. Received: {' '.join(arguments)}")
     common.start_tensorflow()
     try:
         from cnn_compression.serving.local_server import LocalServer, Settings

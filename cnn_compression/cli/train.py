@@ -8,7 +8,7 @@ from typing import get_type_hints
 
 from absl import flags
 
-from cnn_compression.cli import common
+from cnn_compression.cli import common, words
 from cnn_compression.training.config import TrainConfig
 
 HELP = """
@@ -42,7 +42,7 @@ def add_flags(values: flags.FlagValues) -> None:
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     settings = {field.name: values[field.name].value for field in fields(TrainConfig)}
-    settings["data"] = (*settings["data"], *arguments)
+    settings["data"] = (*settings["data"], *words.expanded(arguments))
     config = TrainConfig(**settings)
     common.start_tensorflow()
     from cnn_compression.training.data import TooManyBadFilesError

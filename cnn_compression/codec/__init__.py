@@ -5,6 +5,13 @@
 one picture's compact image.
 """
 
-from cnn_compression.codec.codec import Codec, fingerprint, load
-
 __all__ = ["Codec", "fingerprint", "load"]
+
+
+def __getattr__(name):
+    # Where models lie can be asked without TensorFlow, which takes seconds to import.
+    if name in __all__:
+        from cnn_compression.codec import codec
+
+        return getattr(codec, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from cnn_compression.codec import targets
 from cnn_compression.codec.effort import EFFORT_STEPS
+from cnn_compression.codec.inputs import as_payload, as_pixels, mended
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.codec.pair import TILE, PairCodec
 from cnn_compression.jpeg import coding
@@ -115,8 +116,8 @@ class Codec:
         """Compresses an image or a batch of images of one size.
 
         Args:
-            image: uint8 `[H, W, C]` or `[N, H, W, C]`, C = 1 or 3; an array, or a tensor in eager
-                or in graph mode.
+            image: uint8 `[H, W, C]`, `[H, W]` or `[N, H, W, C]`, C = 1 or 3; an array, or a tensor
+                in eager or in graph mode. Or one image as a path or as Pillow's; see `as_pixels`.
             quality: int in 1..100, or int32 `[N]` for a batch.
             effort: int, 0..2: above 0, encoder time is spent for bytes; see the module `effort`.
                 A payload of effort is no larger than without and restores to no lower PSNR.
@@ -130,6 +131,7 @@ class Codec:
             tf.errors.InvalidArgumentError: where the compact image has more than
                 `coding.MAX_SAMPLES`; in graph mode, where values are known only later, for all.
         """
+        image = as_pixels(image)
         images, single = self._as_images(image)
         quality = self._as_qualities(quality, images, single)
         encode = self.encoder(effort) if single else self.batch_encoder(effort)
@@ -142,7 +144,7 @@ class Codec:
         """Compresses an image to a size or to a PSNR: exactly one target is given.
 
         Args:
-            image: uint8 `[H, W, C]`, C = 1 or 3; an array or an eager tensor.
+            image: one image as for `encode`; of tensors an eager one.
             target_bytes: int: the payload of the highest quality with no more bytes is taken, or a
                 better one of between there and the next quality, where a finer pair takes over.
             target_bpp: float: the same, in bits a pixel of the image.
@@ -162,6 +164,7 @@ class Codec:
         given = {name: value for name, value in values.items() if value is not None}
         if len(given) != 1 or not 0 < min(given.values()) < float("inf"):
             raise ValueError(f"expected one target above 0. Received: {given or 'none'}")
+        image = as_pixels(image)
         pixels, single = self._as_images(image)
         if not single:
             raise ValueError(f"expected one image [H, W, C]. Received: {tuple(pixels.shape)}")
@@ -212,7 +215,8 @@ class Codec:
         """Restores an image, or a batch of images of one size.
 
         Args:
-            payload: `bytes`, or a list of them; a string tensor `[]` or `[N]`, also in graph mode.
+            payload: `bytes`, the path of a file, str or `Path`, or a list of those; a string tensor
+                `[]` or `[N]`, also in graph mode.
             max_pixels: int: a payload of a larger image is refused before it is decoded.
 
         Returns:
@@ -224,8 +228,7 @@ class Codec:
                 too large an image (in graph mode `tf.errors.InvalidArgumentError`, the same words).
             ValueError: for a batch of images of different sizes.
         """
-        if isinstance(payload, (bytearray, memoryview)):
-            payload = bytes(payload)
+        payload = as_payload(payload)
         payloads = tf.convert_to_tensor(payload, tf.string)
         if payloads.shape.rank not in (0, 1):
             raise ValueError(f"expected a payload or a list. Received shape: {payloads.shape}")
@@ -385,8 +388,9 @@ class Codec:
         known = (1, 3) if self.model.channels == 3 else (1,)
         fits = images.dtype.name == "uint8" and len(shape) in (3, 4) and 0 not in shape
         if not fits or shape[-1] not in (None, *known):
+            cure = f": pass {cure}" if (cure := mended(images)) else ""
             raise ValueError(
-                f"expected uint8 [H, W, C] or [N, H, W, C], not empty, with C in {known}. "
+                f"expected uint8 [H, W, C] or [N, H, W, C], not empty, with C in {known}{cure}. "
                 f"Received: {images.dtype.name} {shape}"
             )
         if max(side or 0 for side in shape[-3:-1]) > coding.MAX_SIDE:

@@ -1,13 +1,10 @@
-"""Where trained models lie: names, exported folders and training runs, and reading them."""
+"""Where trained models lie: names, exported folders and training runs, and reading them.
+
+They are found without TensorFlow; to read one imports it.
+"""
 
 import json
 from pathlib import Path
-
-import keras
-import tensorflow as tf
-
-from cnn_compression.models.com_rec import ComRec
-from cnn_compression.models.multi_scale import MultiScale
 
 # What a training run writes; and what an exported folder carries beside its SavedModel: how to
 # build the Keras model whose weights are the SavedModel's variables.
@@ -42,12 +39,19 @@ def find_model(name_or_path):
         for file in files:
             if file.suffix in (".keras", ".json") and file.is_file():
                 return file.resolve()
-    installed = [file for home in model_folders() for file in home.glob(f"*/*/{EXPORTED_FILE}")]
-    found = {file.parents[2].name for file in installed}
+    found = {file.parents[2].name for file in installed_models()}
     raise ValueError(
         f"expected a model: one of {', '.join(sorted(found)) or 'none installed'}, the folder of "
         f"an exported one or of a training run, or a .keras file. Received: {str(name_or_path)!r}"
     )
+
+
+def installed_models():
+    """The files, as of `find_model`, of all that have a name; the newest of each name first."""
+    files = [file for home in model_folders() for file in home.glob(f"*/*/{EXPORTED_FILE}")]
+    versions = [file.resolve() for file in files if file.parents[1].name.isdigit()]
+    newest_first = sorted(versions, key=lambda file: -int(file.parents[1].name))
+    return sorted(dict.fromkeys(newest_first), key=lambda file: file.parents[2])
 
 
 def load_model(name_or_path):
@@ -56,6 +60,11 @@ def load_model(name_or_path):
     Raises:
         ValueError: where there is no model, or what is there cannot be read.
     """
+    import keras
+
+    from cnn_compression.models.com_rec import ComRec
+    from cnn_compression.models.multi_scale import MultiScale
+
     file = find_model(name_or_path)
     try:
         if file.suffix == ".keras":
@@ -78,6 +87,9 @@ def write_exported(model, folder, signatures=None):
         folder: `Path`, new.
         signatures: dict of name to `tf.function` of the model's variables.
     """
+    import keras
+    import tensorflow as tf
+
     module = tf.Module()
     # Bare variables: a tracked Keras model would bring its own functions along.
     module.weights = [variable.value for variable in model.variables]
@@ -89,6 +101,9 @@ def write_exported(model, folder, signatures=None):
 
 
 def _load_exported(file):
+    import keras
+    import tensorflow as tf
+
     model = keras.saving.deserialize_keras_object(json.loads(file.read_text(encoding="utf-8")))
     weights = tf.train.load_checkpoint(str(file.parents[1] / "variables" / "variables"))
     for number, variable in enumerate(model.variables):

@@ -1,0 +1,98 @@
+"""What people hand to a codec, paths and Pillow's images too; what mends what it cannot take."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cnn_compression import images
+
+
+def as_pixels(image: Any) -> Any:
+    """What `Codec.encode` takes -> pixels, of whatever shape and dtype.
+
+    Args:
+        image: the path, str or `Path`, of an image file; an image of Pillow's, whose pixels are
+            taken as they are; or pixels already, of which `[H, W]` become `[H, W, 1]`.
+
+    Returns:
+        A tensor where `image` is one, else an array.
+
+    Raises:
+        images.ImageError, OSError: the file cannot be used; the text names it.
+        ValueError: the image of Pillow's is of another mode than L and RGB.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _read(image)
+    pillow = sys.modules.get("PIL.Image")  # whoever has such an image has imported it
+    if pillow and isinstance(image, pillow.Image) and image.mode not in ("L", "RGB"):
+        raise ValueError(
+            f"expected an image of mode L or RGB: pass {_converted(image.mode)}. "
+            f"Received: mode {image.mode}"
+        )
+    if isinstance(image, tf.Tensor):
+        return image[..., None] if image.shape.rank == 2 else image
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def as_payload(payload: Any) -> Any:
+    """What `Codec.decode` takes, with bytes in the place of paths."""
+    if isinstance(payload, (str, os.PathLike)):
+        return Path(payload).read_bytes()
+    if isinstance(payload, (bytearray, memoryview)):
+        return bytes(payload)
+    if isinstance(payload, (list, tuple)):
+        return [as_payload(item) for item in payload]
+    return payload
+
+
+def mended(pixels: Any) -> str:
+    """The expression of `image` that gives pixels which a codec takes; "" where there is none."""
+    dtype, shape = pixels.dtype.name, tuple(pixels.shape)
+    if len(shape) not in (3, 4) or 0 in shape:
+        return ""
+    image = "image"
+    if shape[-1] in (2, 4):  # transparency goes last
+        image = f"image[..., :{shape[-1] - 1}]"
+    elif shape[-3] in (1, 3) and shape[-1] not in (1, 3, None):
+        image = "np.moveaxis(image, -3, -1)"
+    if dtype == "uint8":
+        return "" if image == "image" else image
+    if isinstance(pixels, tf.Tensor):
+        return f"tf.image.convert_image_dtype({image}, tf.uint8, saturate=True)"
+    if "float" in dtype:
+        scaled = f"(255 * {image}).round()" if pixels.max() <= 1 else f"{image}.round()"
+        return f"{scaled}.clip(0, 255).astype('uint8')"
+    by_dtype = {
+        "uint16": f"({image} / 257).round().astype('uint8')",
+        "bool": f"255 * {image}.astype('uint8')",
+    }
+    return by_dtype.get(dtype, f"{image}.astype('uint8')" if "int" in dtype else "")
+
+
+def _converted(mode: str) -> str:
+    """The expression that makes an image of Pillow's, of another mode, one that a codec takes."""
+    if mode in ("1", "LA", "La"):
+        return "image.convert('L')"
+    if mode.startswith("I"):  # of 16 bits, or 16 in 32
+        return "(np.asarray(image) / 257).round().astype('uint8')"
+    return "np.asarray(image)" if mode == "F" else "image.convert('RGB')"
+
+
+def _read(path: str | os.PathLike) -> np.ndarray:
+    try:
+        pixels, notes = images.read(path)
+    except images.ImageError as error:
+        flatten = "pass images.read(path, flatten=(255, 255, 255))[0], say"
+        reason = str(error).replace("pass --flatten=COLOUR", flatten)
+        raise images.ImageError(f"{os.fspath(path)}: {reason}") from None
+    except OSError as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from None
+    for note in notes:
+        warnings.warn(f"{os.fspath(path)}: {note}", stacklevel=4)  # the caller of `encode`
+    return pixels
