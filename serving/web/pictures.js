@@ -24,10 +24,21 @@ export async function toCanvas(blob, width, height) {
   return canvas;
 }
 
-// The payload's segment follows the first 20 bytes; see container.py.
+// Whether a JPEG carries a payload's segment before its first scan; see payload/layout.py, which
+// looks at as many segments.
 export async function isPayload(blob) {
-  const head = new Uint8Array(await blob.slice(0, 28).arrayBuffer());
-  return head[0] === 0xff && head[1] === 0xd8 && String.fromCharCode(...head.slice(24)) === "CNNC";
+  const data = new Uint8Array(await blob.arrayBuffer());
+  if (data[0] !== 0xff || data[1] !== 0xd8) return false;
+  for (let at = 2, count = 0; count < 1024 && data[at] === 0xff; count++) {
+    while (data[at + 1] === 0xff) at++;  // a fill byte
+    const marker = data[at + 1], length = 256 * (data[at + 2] ?? 0) + (data[at + 3] ?? 0);
+    if (marker === 0x01 || (marker >= 0xd0 && marker <= 0xd7)) at += 2;  // no length follows
+    else if (!marker || (marker >= 0xd8 && marker <= 0xda) || length < 2) return false;
+    else if (marker === 0xe9 && String.fromCharCode(...data.slice(at + 4, at + 8)) === "CNNC")
+      return true;
+    else at += 2 + length;
+  }
+  return false;
 }
 
 // The best JPEG of this browser's that takes no more bytes; its smallest where none does.
