@@ -1,7 +1,12 @@
 """The networks of Jiang et al., 1708.00838, exactly as published (section III, figures 2 and 3).
 
+What the paper leaves open is as in its authors' own code: each convolution has one zero on every
+side, also the one of stride 2, and bicubic mirrors the picture at its edges. A picture of odd sides
+is one of even sides, its last row or column repeated.
+
 Convolutions are 3x3 with Keras' kernel layout `[3, 3, in, out]`; layers are named `conv1`.. and
-`norm2`.. in the order of the paper, so that weights from elsewhere can be set layer by layer.
+`norm2`.. in the order of the paper, so that weights from elsewhere can be set layer by layer;
+`paper_weights` reads the authors'.
 The quality is taken and ignored: the paper trains one pair of networks a quality.
 """
 
@@ -11,7 +16,7 @@ from keras import ops
 from cnn_compression.models.layers import conv
 from cnn_compression.models.network import Network
 from cnn_compression.tensors.canvas import Frame, no_frame
-from cnn_compression.tensors.resampling import upsample_bicubic
+from cnn_compression.tensors.resampling import upsample_bicubic_mirrored
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -26,9 +31,10 @@ class PaperComCNN(Network):
     def __init__(self, channels=1, scale=2, **kwargs):
         super().__init__(channels, scale, **kwargs)
         self.conv1 = conv(64, activation="relu", name="conv1")
-        self.conv2 = conv(64, strides=2, activation="relu", name="conv2")
+        # "same" would have its zeros of even sides on the right and below only.
+        self.conv2 = conv(64, strides=2, padding="valid", activation="relu", name="conv2")
         self.conv3 = conv(channels, dtype="float32", name="conv3")
-        self.reach = 6
+        self.reach = 4
 
     def call(self, image, quality=None, size=None):
         """float32 `[N, H, W, C]` in [0, 1], H and W even, to `[N, H/2, W/2, C]`.
@@ -40,8 +46,9 @@ class PaperComCNN(Network):
             sides, half = ops.shape(image)[1:3], [-(-side // 2) for side in size]
             frame = Frame([2 * side for side in half], sides)
             half_frame = Frame(half, [side // 2 for side in sides])
-        x = self.conv2(frame(self.conv1(frame(image))))
-        return self.conv3(half_frame(x))
+        # Of even sides, the last ones are never met: so conv2 needs no frame.
+        x = ops.pad(self.conv1(frame(image)), [[0, 0], [1, 1], [1, 1], [0, 0]])
+        return self.conv3(half_frame(self.conv2(x)))
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -68,7 +75,7 @@ class PaperRecCNN(Network):
 
         `size` as of `Network`.
         """
-        upsampled = upsample_bicubic(compact_hat)
+        upsampled = upsample_bicubic_mirrored(compact_hat, size)
         frame = no_frame
         if size:
             frame = Frame([2 * side for side in size], ops.shape(upsampled)[1:3])
