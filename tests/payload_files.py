@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from cnn_compression.payload import layout
 
-DHT = 0xC4
+SOS = 0xDA
 
 
 def sealed(data):
@@ -24,6 +24,8 @@ def joined(parts):
     return b"\xff\xd8" + b"".join(parts)
 
 
-def without_huffman_tables(data):
-    """A JPEG that has a size and a scan, and cannot be decoded."""
-    return joined(part for part in parts_of(data) if part[1] != DHT)
+def with_missing_tables(data):
+    """A JPEG that has a size and cannot be decoded: its first component names no table there is."""
+    return joined(
+        part[:6] + b"\x33" + part[7:] if part[1] == SOS else part for part in parts_of(data)
+    )

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from payload_files import sealed, without_huffman_tables
+from payload_files import sealed, with_missing_tables
 from PIL import Image
 
 from cnn_compression import images
@@ -335,7 +335,7 @@ def test_a_jpeg_that_cannot_be_decoded_is_the_payloads_error():
     file = coding.encode(pixels, 50).numpy()
     whole = layout_ops.pack(file, codec.fingerprint, 32, 32, 3, 2, 50).numpy()
     with pytest.raises(PayloadError, match="^damaged: its JPEG cannot be decoded$"):
-        codec.decode(sealed(without_huffman_tables(whole)))
+        codec.decode(sealed(with_missing_tables(whole)))
     cut = layout_ops.pack(file[:-30], codec.fingerprint, 32, 32, 3, 2, 50).numpy()
     with pytest.raises(PayloadError, match="^damaged or cut short"):
         codec.decode(cut)

@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from payload_files import sealed, without_huffman_tables
+from payload_files import sealed, with_missing_tables
 from PIL import Image
 
 from cnn_compression.export import signatures as signatures_module
@@ -168,7 +168,7 @@ def bad_payloads(payload, image):
         ),
         "no JPEG": (sealed(payload[:end] + b"\xff\xd9"), "or is none"),
         "no end": (sealed(payload[:-20]), "cut short"),
-        "no tables": (sealed(without_huffman_tables(payload)), "cannot be decoded"),
+        "no tables": (sealed(with_missing_tables(payload)), "cannot be decoded"),
         "too large": (
             layout_ops.pack(
                 saved_as(np.zeros((400, 300, 3), np.uint8), "jpeg"),
