@@ -240,7 +240,7 @@ def test_what_verify_says(payload):
         b"": "not a payload",
         b"hello": "not a payload",
         plain: "not a payload: expected a JPEG with a CNNC segment",
-        damaged: "another program changed it, or it is damaged: the checksum does not match",
+        damaged: "damaged, or another program changed it: the checksum does not match",
         payload[:-1]: "damaged or cut short",
         payload[:30]: "damaged or cut short",
         payload[:20] + 2 * payload[20:56] + payload[56:]: "one CNNC segment. Received: 2",

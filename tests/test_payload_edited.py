@@ -142,7 +142,7 @@ def test_another_coding_of_the_picture_is_said_to_be_anothers(name):
         joined([jfif, ours, *others[1:]]),  # without its first table
     ]
     for data in changed:
-        assert said_of(data).startswith("another program changed it, or it is damaged: ")
+        assert said_of(data).startswith("damaged, or another program changed it: ")
         assert layout.is_payload(data)
 
 
@@ -191,7 +191,7 @@ def test_version_1_stays_as_it_was_written(name):
     assert said_of(joined([jfif, ours, *others])) == ""
     for file in (joined([jfif, EXIF, ours, *others]), joined([ours, *others]),
                  joined([jfif, ours, *others]) + b"\n"):  # fmt: skip
-        assert said_of(file).startswith("another program changed it")
+        assert said_of(file).startswith("damaged, or another program changed it: ")
         assert layout.is_payload(file) and layout_ops.is_payload(file)
 
 

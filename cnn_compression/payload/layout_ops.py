@@ -135,8 +135,7 @@ def _checksum_checks(parts):
         (
             lambda: tf.equal(told(), _checksum(parts)),
             _said(
-                "another program changed it, or it is damaged: "
-                "the checksum does not match the picture"
+                "damaged, or another program changed it: the checksum does not match the picture"
             ),
         ),
     ]
