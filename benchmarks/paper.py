@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from scipy.io import loadmat
 
 from cnn_compression import Codec, images
-from cnn_compression.models.paper_weights import load_pair
+from cnn_compression.models.com_rec import ComRec
+from cnn_compression.models.paper_weights import set_com_weights, set_rec_weights
 from cnn_compression.tensors import metrics
 from cnn_compression.training.data import as_channels, list_images
 
@@ -27,6 +29,26 @@ flags.DEFINE_string("com", None, "the ComCNN's file", required=True)
 flags.DEFINE_string("rec", None, "the RecCNN's file", required=True)
 flags.DEFINE_integer("quality", 50, "of the compact image's JPEG", 1, 100)
 flags.DEFINE_string("output", None, "folder to keep the model in")
+
+
+def load_pair(com_file, rec_file):
+    """The `ComRec` of grey pictures with the weights of two files; see `read_mat`."""
+    pair = ComRec.from_preset("paper", channels=1)
+    set_com_weights(pair.com, read_mat(com_file))
+    set_rec_weights(pair.rec, read_mat(rec_file))
+    return pair
+
+
+def read_mat(path):
+    """The layers of a network in a MATLAB file of version 5 to 7: its `net.layers`.
+
+    Raises:
+        ValueError: where the file has none.
+    """
+    net = loadmat(path, simplify_cells=True).get("net")
+    if not isinstance(net, dict) or "layers" not in net:
+        raise ValueError(f"expected a MatConvNet network, net.layers. Received: {path}")
+    return list(net["layers"])
 
 
 def measure(codec, image, quality):

@@ -12,15 +12,18 @@ from PIL import Image
 from cnn_compression.codec.codec import fingerprint
 from cnn_compression.codec.model_files import find_model, load_model
 from cnn_compression.models.paper_weights import (
-    load_pair,
-    read_mat,
     set_com_weights,
     set_rec_weights,
 )
 from cnn_compression.tensors.canvas import on_canvas
 from cnn_compression.tensors.resampling import upsample_bicubic_mirrored
 
-BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "paper.py"
+_SPEC = importlib.util.spec_from_file_location(
+    "benchmarks_paper", Path(__file__).parent.parent / "benchmarks" / "paper.py"
+)
+command = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(command)
+
 RANDOM = np.random.default_rng(5)
 SIZES = [(2, 2), (4, 6), (8, 10), (14, 12)]
 
@@ -122,7 +125,7 @@ def files(theirs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ours(files):
-    return load_pair(files / "com.mat", files / "rec.mat")
+    return command.load_pair(files / "com.mat", files / "rec.mat")
 
 
 def picture(size):
@@ -185,7 +188,7 @@ def test_other_layers_and_shapes_are_refused(theirs, ours, tmp_path):
         set_com_weights(ours.com, [com[2], com[2], com[4]])
     scipy.io.savemat(tmp_path / "x.mat", {"other": 1})
     with pytest.raises(ValueError, match="expected a MatConvNet network, net.layers. Received: "):
-        read_mat(tmp_path / "x.mat")
+        command.read_mat(tmp_path / "x.mat")
 
 
 class PassOn:
@@ -204,9 +207,6 @@ class PassOn:
 
 
 def test_the_command_for_who_has_the_weights(files, ours, tmp_path, photos, monkeypatch, capsys):
-    spec = importlib.util.spec_from_file_location("benchmarks_paper", BENCHMARK)
-    command = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(command)
     monkeypatch.setattr(command, "Codec", PassOn)
     (tmp_path / "set").mkdir()
     Image.fromarray(photos["camera"][:48, :64, 0]).save(tmp_path / "set" / "a.png")

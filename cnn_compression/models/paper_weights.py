@@ -15,36 +15,10 @@ kernel, and their pixels are in [0, 1] as ours. What differs:
 - Keras adds its epsilon to the variance: so that is sigma**2 less epsilon;
 - conv2..conv19 have no biases here: normalisation takes a bias away from the mean.
 
-`benchmarks/paper.py` measures what such weights give.
+`benchmarks/paper.py` reads such layers from MATLAB's files, and measures what they give.
 """
 
 import numpy as np
-
-from cnn_compression.models.com_rec import ComRec
-
-
-def load_pair(com_file, rec_file):
-    """The `ComRec` of grey pictures with the weights of two files; see `read_mat`."""
-    pair = ComRec.from_preset("paper", channels=1)
-    set_com_weights(pair.com, read_mat(com_file))
-    set_rec_weights(pair.rec, read_mat(rec_file))
-    return pair
-
-
-def read_mat(path):
-    """The layers of a network in a MATLAB file of version 5 to 7: its `net.layers`.
-
-    Needs SciPy.
-
-    Raises:
-        ValueError: where the file has none.
-    """
-    from scipy.io import loadmat
-
-    net = loadmat(path, simplify_cells=True).get("net")
-    if not isinstance(net, dict) or "layers" not in net:
-        raise ValueError(f"expected a MatConvNet network, net.layers. Received: {path}")
-    return list(net["layers"])
 
 
 def set_com_weights(network, layers):
