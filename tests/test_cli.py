@@ -630,6 +630,20 @@ def test_a_payload_is_not_compressed_again_by_mistake(command, workplace, photos
     assert len(err) == 1 and err[0].startswith("cnn-compression: a.jpg: is a payload already")
 
 
+def test_a_payload_with_metadata_of_others_is_a_payload_as_before(
+    command, workplace, photos, codec
+):
+    """As exiftool leaves it: Exif before our segment, which then stands elsewhere."""
+    payload = codec.encode(photos["coffee"], 20)
+    exif = b"\xff\xe1\x00\x10Exif\x00\x00MM\x00*abcd"
+    Path("a.jpg").write_bytes(payload[:20] + exif + payload[20:])
+    assert command("encode", "a.jpg")[2][0].startswith("cnn-compression: a.jpg: is a payload")
+    status, out, _ = command("info", "a.jpg")
+    assert status == 0 and "256x192, colour" in out and f"{len(payload) + 18} bytes" in out
+    assert command("decode", "a.jpg", "-o", "a.png")[0] == 0
+    np.testing.assert_array_equal(np.asarray(Image.open("a.png")), codec.decode(payload))
+
+
 def test_unusual_images_come_back_in_their_size_and_upright(command, workplace, photos):
     photo = Image.fromarray(photos["astronaut"])
     sizes = {}

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from payload_files import sealed, with_missing_tables
 from PIL import Image
 
 from cnn_compression import images
@@ -332,10 +333,13 @@ def test_a_jpeg_that_cannot_be_decoded_is_the_payloads_error():
     codec = Codec(ComRec.from_preset("fast", 3, 2))
     pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
     file = coding.encode(pixels, 50).numpy()
-    cut = layout_ops.pack(file[:-30], codec.fingerprint, 32, 32, 3, 2, 50).numpy()
+    whole = layout_ops.pack(file, codec.fingerprint, 32, 32, 3, 2, 50).numpy()
     with pytest.raises(PayloadError, match="^damaged: its JPEG cannot be decoded$"):
+        codec.decode(sealed(with_missing_tables(whole)))
+    cut = layout_ops.pack(file[:-30], codec.fingerprint, 32, 32, 3, 2, 50).numpy()
+    with pytest.raises(PayloadError, match="^damaged or cut short"):
         codec.decode(cut)
-    none = layout_ops.pack(file[:20] + b"none", codec.fingerprint, 0, 0, 0, 2, 50).numpy()
+    none = layout_ops.pack(file[:20] + b"\xff\xd9", codec.fingerprint, 0, 0, 0, 2, 50).numpy()
     with pytest.raises(PayloadError, match="^damaged: its JPEG has another size .* or is none$"):
         codec.decode(none)
 

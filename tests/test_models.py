@@ -15,7 +15,11 @@ from cnn_compression.models.com_rec import PRESETS, ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.paper import PaperComCNN, PaperRecCNN
 from cnn_compression.tensors.levels import to_unit
-from cnn_compression.tensors.resampling import downsample, upsample_bicubic
+from cnn_compression.tensors.resampling import (
+    downsample,
+    upsample_bicubic,
+    upsample_bicubic_mirrored,
+)
 from cnn_compression.tensors.shapes import crop, pad_to_multiple
 
 PACKAGE = Path(__file__).parent.parent / "cnn_compression"
@@ -100,7 +104,7 @@ def test_paper_reconstruction_by_its_formula():
         norm.set_weights([rng.uniform(0.5, 1.5, 64) for _ in range(4)])
     rec.conv20.set_weights([rng.normal(0, 0.1, (3, 3, 64, 1)), np.array([0.25])])
 
-    upsampled = upsample_bicubic(x)
+    upsampled = upsample_bicubic_mirrored(x)
     kernel, bias = rec.conv1.get_weights()
     y = tf.nn.relu(tf.nn.conv2d(upsampled, kernel, 1, "SAME") + bias)
     for convolution, norm in zip(rec.convs, rec.norms, strict=True):

@@ -1,7 +1,9 @@
 """The payload's layout: golden bytes, an independent parser, and every way to damage one.
 
-`golden/*.jpg` are payloads of `golden_images()`. They change only with the format or with libjpeg;
-`CNN_COMPRESSION_REGENERATE_GOLDEN=1 pytest tests/test_container.py` writes them anew.
+`golden/*.jpg` are payloads of `golden_images()` in version 1 of the layout, which nothing writes
+any more, `golden/version2/*.jpg` in version 2. These change only with the format or with libjpeg;
+`CNN_COMPRESSION_REGENERATE_GOLDEN=1 pytest tests/test_payload.py` writes them anew.
+`test_payload_edited` has what other programs may do to a payload.
 """
 
 import io
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from payload_files import sealed
 from PIL import Image
 
 from cnn_compression.jpeg import coding
@@ -50,12 +53,17 @@ def name(request):
     return request.param
 
 
+@pytest.fixture(scope="module", params=layout.VERSIONS)
+def version(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def payload(name):
+def payload(name, version):
     """A golden payload's bytes."""
-    path = GOLDEN / f"{name}.cnn.jpg"
-    if os.environ.get("CNN_COMPRESSION_REGENERATE_GOLDEN") == "1":
-        GOLDEN.mkdir(exist_ok=True)
+    path = (GOLDEN if version == 1 else GOLDEN / f"version{version}") / f"{name}.cnn.jpg"
+    if os.environ.get("CNN_COMPRESSION_REGENERATE_GOLDEN") == "1" and version == layout.VERSION:
+        path.parent.mkdir(exist_ok=True)
         data = layout_ops.pack(plain_jpeg(name), FINGERPRINT, **NUMBERS[name])
         path.write_bytes(data.numpy())
     return path.read_bytes()
@@ -77,9 +85,12 @@ def with_byte(data, index, value):
 
 def resealed(data, index, value):
     """A payload with one byte changed and a checksum that fits."""
-    data = with_byte(data, index, value)
-    covered = np.frombuffer(data[:48] + data[56:], np.uint8)
-    return data[:48] + tf.fingerprint(covered[None]).numpy().tobytes() + data[56:]
+    return sealed(with_byte(data, index, value))
+
+
+def version_1_of(data):
+    """The payload of version 2 as version 1 would have it."""
+    return resealed(data, 28, 1)
 
 
 def test_the_golden_payloads_are_of_both_kinds(name, payload):
@@ -87,25 +98,28 @@ def test_the_golden_payloads_are_of_both_kinds(name, payload):
     assert (b"\xff\xc0" in payload) == (name != "progressive")
 
 
-def test_packing_gives_the_golden_bytes(name, payload):
+def test_packing_gives_the_golden_bytes(name, version, payload):
     packed = layout_ops.pack(plain_jpeg(name), FINGERPRINT, **NUMBERS[name]).numpy()
-    assert packed == payload
+    assert (packed if version == 2 else version_1_of(packed)) == payload
 
 
-def test_bytes_lie_where_the_table_says(name, payload):
-    """Parsed by hand from the offsets in `container`'s docstring."""
+def test_bytes_lie_where_the_table_says(name, version, payload):
+    """Parsed by hand from the offsets in `layout`'s docstring."""
     assert payload[:2] == b"\xff\xd8" and payload[2:4] == b"\xff\xe0" and payload[6:10] == b"JFIF"
     assert payload[20:22] == b"\xff\xe9"
     assert payload[22:24] == b"\x00\x22"
     assert payload[24:28] == b"CNNC"
-    assert payload[28] == 1
+    assert payload[28] == version
     assert payload[29:37].hex() == FINGERPRINT
     assert struct.unpack(">II", payload[37:45]) == (
         NUMBERS[name]["height"],
         NUMBERS[name]["width"],
     )
     assert tuple(payload[45:48]) == (NUMBERS[name]["channels"], 2, NUMBERS[name]["quality"])
-    covered = np.frombuffer(payload[:48] + payload[56:], np.uint8)
+    # Version 2: the segment, then a JPEG without its APP0.
+    covered = payload[:48] if version == 1 else payload[20:48] + b"\xff\xd8"
+    covered = np.frombuffer(covered + payload[56:], np.uint8)
+    assert covered.tobytes() == layout.covered(payload)
     assert payload[48:56] == tf.fingerprint(covered[None]).numpy().tobytes()
     # The segment ends where the next one starts.
     assert payload[56] == 0xFF and 22 + int.from_bytes(payload[22:24], "big") == 56
@@ -148,12 +162,12 @@ def test_tensorflow_and_pillow_read_the_payload_alike(payload):
     np.testing.assert_array_equal(np.squeeze(coding.decode(payload)), pixels)
 
 
-def test_readers_agree(name, payload):
+def test_readers_agree(name, version, payload):
     header = layout.read_header(payload)
     numbers = {key: int(value) for key, value in layout_ops.unpack(payload).items()}
     assert numbers == NUMBERS[name]
     assert numbers == {key: getattr(header, key) for key in numbers}
-    assert (header.version, header.fingerprint) == (1, FINGERPRINT)
+    assert (header.version, header.fingerprint) == (version, FINGERPRINT)
     assert header.checksum == payload[48:56]
     assert layout.read_header(payload[:56]) == header
     assert layout.is_payload(payload)
@@ -185,39 +199,53 @@ def test_pack_and_unpack_are_inverse(numbers):
     assert (layout_ops.verify(payload, OTHER_FINGERPRINT, [1, 2, 255]).numpy() == b"") == fits
 
 
-def test_every_flipped_bit_and_every_lost_byte_is_found(payload):
-    flipped = [
-        with_byte(payload, index, byte ^ 1 << bit)
-        for index, byte in enumerate(payload)
-        for bit in range(8)
+def test_every_flipped_bit_and_every_lost_byte_is_found(version, payload):
+    """In version 2 but for what is in APP0, and which APPn that is: E0, E1, E2, E4 or E8.
+
+    Of larger files a bit of each byte.
+    """
+    bits = [
+        (index, bit)
+        for index in range(len(payload))
+        for bit in (range(8) if len(payload) < 1000 else [index % 8])
     ]
+    flipped = [with_byte(payload, index, payload[index] ^ 1 << bit) for index, bit in bits]
     lost = [payload[:index] + payload[index + 1 :] for index in range(len(payload))]
     # The unharmed one in their midst shows that the check itself works.
     results = statuses(tf.constant([*flipped, payload, *lost])).numpy()
     fine = np.flatnonzero(results == b"")
-    equal = [len(flipped)] + [
+    nobodys = [
+        number
+        for number, (index, bit) in enumerate(bits)
+        if version == 2 and (6 <= index < 20 or (index == 3 and bit < 4))
+    ]
+    equal = [*nobodys, len(flipped)] + [
         len(flipped) + 1 + i for i, data in enumerate(lost) if data == payload
     ]
     np.testing.assert_array_equal(fine, equal)
 
 
-def test_every_truncation_and_any_addition_is_found(payload):
-    cut = [payload[:length] for length in range(len(payload))]
-    longer = [payload + b"\x00", payload + payload, b"\x00" + payload]
-    results = statuses(tf.constant([*cut, *longer, payload])).numpy()
-    assert (results[:-1] != b"").all() and results[-1] == b""
+def test_every_truncation_is_found_and_additions_as_the_version_says(version, payload):
+    cut = [payload[:length] for length in range(0, len(payload), 1 + len(payload) // 1000)]
+    longer = [payload + b"\x00", payload + payload, payload]
+    results = statuses(tf.constant([*cut, b"\x00" + payload, *longer])).numpy()
+    assert (results[: len(cut) + 1] != b"").all()
+    assert (results[-3:] == b"").tolist() == [version == 2, version == 2, True]
 
 
 def test_what_verify_says(payload):
     plain = payload[:20] + payload[56:]
-    damaged = with_byte(payload, 60, payload[60] ^ 0xFF)
+    damaged = with_byte(payload, 65, payload[65] ^ 0xFF)
     cases = {
         b"": "not a payload",
         b"hello": "not a payload",
         plain: "not a payload: expected a JPEG with a CNNC segment",
-        damaged: "damaged or cut short",
+        damaged: "damaged, or another program changed it: the checksum does not match",
         payload[:-1]: "damaged or cut short",
-        resealed(payload, 28, 2): "version must be 1. Received: 0x02",
+        payload[:30]: "damaged or cut short",
+        payload[:20] + 2 * payload[20:56] + payload[56:]: "one CNNC segment. Received: 2",
+        with_byte(payload, 28, 3): "version must be 1 or 2. Received: 0x03",
+        with_byte(payload, 28, 0): "version must be 1 or 2. Received: 0x00",
         resealed(payload, 36, 0xEE): f"by model {OTHER_FINGERPRINT}; this one is {FINGERPRINT}",
         resealed(payload, 40, 99): "damaged: its JPEG has another size",
         resealed(payload, 41, 0xFF): " pixels: at most 250000000 are taken",
@@ -235,9 +263,10 @@ def test_what_verify_says(payload):
         (lambda data: b"", "not a payload: .* Received: 0 bytes"),
         (lambda data: b"hello world", "not a payload: .* Received: 11 bytes of something else"),
         (lambda data: data[:20] + data[56:], "not a payload: .* Received: a plain JPEG"),
-        (lambda data: data[:30], "cut short: .*56.* Received: 30"),
-        (lambda data: data[:55], "cut short: .*56.* Received: 55"),
-        (lambda data: with_byte(data, 28, 2), "payload version must be 1. Received: 2"),
+        (lambda data: data[:30], "cut short: .*36.* Received: 10"),
+        (lambda data: data[:55], "cut short: .*36.* Received: 35"),
+        (lambda data: data[:56] + data[20:], "expected one CNNC segment. Received: 2"),
+        (lambda data: with_byte(data, 28, 3), "payload version must be 1 or 2. Received: 3"),
     ],
 )
 def test_read_header_says_what_is_wrong(payload, spoil, reason):

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
+from payload_files import sealed, with_missing_tables
 from PIL import Image
 
 from cnn_compression.export import signatures as signatures_module
@@ -152,27 +153,22 @@ def test_a_size_that_cannot_be_met_says_so(codec, served, images):
     assert "more bytes than 100" in result["status"][1].decode()
 
 
-def with_a_true_checksum(data):
-    """A payload whose checksum fits whatever else was done to it."""
-    start, end = layout.CHECKSUM_START, layout.HEADER_END
-    digest = tf.fingerprint(tf.io.decode_raw([data[:start] + data[end:]], tf.uint8))[0]
-    return data[:start] + digest.numpy().tobytes() + data[end:]
-
-
 def bad_payloads(payload, image):
     """What is wrong -> bytes and a part of the status."""
-    at = layout.FINGERPRINT_START
+    at = layout.SEGMENT_START + layout.FINGERPRINT_START
+    end = layout.SEGMENT_START + layout.SEGMENT_SIZE
     return {
         "nothing": (b"", "not a payload"),
         "a JPEG": (saved_as(image, "jpeg"), "not a payload"),
-        "a start": (payload[:40], "not a payload"),
+        "a start": (payload[:40], "cut short"),
         "cut short": (payload[:-10], "checksum"),
         "another model's": (
-            with_a_true_checksum(payload[:at] + bytes(8) + payload[at + 8 :]),
+            sealed(payload[:at] + bytes(8) + payload[at + 8 :]),
             "made by model 0000000000000000",
         ),
-        "no JPEG": (with_a_true_checksum(payload[: layout.HEADER_END]), "or is none"),
-        "no end": (with_a_true_checksum(payload[:-20]), "cannot be decoded"),
+        "no JPEG": (sealed(payload[:end] + b"\xff\xd9"), "or is none"),
+        "no end": (sealed(payload[:-20]), "cut short"),
+        "no tables": (sealed(with_missing_tables(payload)), "cannot be decoded"),
         "too large": (
             layout_ops.pack(
                 saved_as(np.zeros((400, 300, 3), np.uint8), "jpeg"),
@@ -195,7 +191,7 @@ def test_bad_payloads_say_what_is_wrong_and_fail_alone(codec, served, images, pa
     result, numbers = served["decode"](payload_bytes=batch), served["info"](payload_bytes=batch)
     for outputs in (result, numbers):
         assert [number for number, status in enumerate(outputs["status"]) if not status] == (
-            good if outputs is result else [*good[:1], list(bad).index("no end") + 1, *good[1:]]
+            good if outputs is result else [*good[:1], list(bad).index("no tables") + 1, *good[1:]]
         )
     for status, (name, (_, words)) in zip(result["status"][1:], bad.items(), strict=False):
         assert words in status.decode(), name

@@ -333,7 +333,8 @@ class Codec:
             message = tf.strings.join(["bad payload: ", status])
             with tf.control_dependencies([tf.debugging.Assert(tf.equal(status, ""), [message])]):
                 payload = tf.identity(payload)
-            return self.restore(coding.decode(payload), layout_ops.unpack(payload))
+            compact_hat = coding.decode(layout_ops.picture(payload))
+            return self.restore(compact_hat, layout_ops.unpack(payload))
 
         return traced(decode_one, [tf.TensorSpec((), tf.string), _MAX_PIXELS])
 

@@ -202,7 +202,8 @@ class _Items:
         *_, status = self.info(payload)
 
         def read():
-            compact_hat, complete = attempt(coding.decode, payload, self.nothing)
+            picture = layout_ops.picture(payload)
+            compact_hat, complete = attempt(coding.decode, picture, self.nothing)
             return compact_hat, otherwise_said(complete, "damaged: its JPEG cannot be decoded")
 
         def restore():

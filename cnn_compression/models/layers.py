@@ -12,8 +12,8 @@ from cnn_compression.tensors.dct import BLOCK_DCT, map_blocks
 
 def conv(filters, size=3, **kwargs):
     """A convolution that keeps H and W (zero padding), He-initialised for the ReLU after it."""
-    kwargs.setdefault("kernel_initializer", "he_normal")
-    return keras.layers.Conv2D(filters, size, padding="same", **kwargs)
+    settings = {"padding": "same", "kernel_initializer": "he_normal"} | kwargs
+    return keras.layers.Conv2D(filters, size, **settings)
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")

@@ -1,7 +1,12 @@
 """The networks of Jiang et al., 1708.00838, exactly as published (section III, figures 2 and 3).
 
+What the paper leaves open is as in its authors' own code: each convolution has one zero on every
+side, also the one of stride 2, and bicubic mirrors the picture at its edges. A picture of odd sides
+is one of even sides, its last row or column repeated.
+
 Convolutions are 3x3 with Keras' kernel layout `[3, 3, in, out]`; layers are named `conv1`.. and
-`norm2`.. in the order of the paper, so that weights from elsewhere can be set layer by layer.
+`norm2`.. in the order of the paper, so that weights from elsewhere can be set layer by layer;
+`paper_weights` reads the authors'.
 The quality is taken and ignored: the paper trains one pair of networks a quality.
 """
 
@@ -11,7 +16,7 @@ from keras import ops
 from cnn_compression.models.layers import conv
 from cnn_compression.models.network import Network
 from cnn_compression.tensors.canvas import frame_at
-from cnn_compression.tensors.resampling import upsample_bicubic
+from cnn_compression.tensors.resampling import upsample_bicubic_mirrored
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -26,9 +31,10 @@ class PaperComCNN(Network):
     def __init__(self, channels=1, scale=2, **kwargs):
         super().__init__(channels, scale, **kwargs)
         self.conv1 = conv(64, activation="relu", name="conv1")
-        self.conv2 = conv(64, strides=2, activation="relu", name="conv2")
+        # "same" would have its zeros of even sides on the right and below only.
+        self.conv2 = conv(64, strides=2, padding="valid", activation="relu", name="conv2")
         self.conv3 = conv(channels, dtype="float32", name="conv3")
-        self.reach = 6
+        self.reach = 4
 
     def call(self, image, quality=None, size=None):
         """float32 `[N, H, W, C]` in [0, 1], H and W even, to `[N, H/2, W/2, C]`.
@@ -38,8 +44,9 @@ class PaperComCNN(Network):
         sides = ops.shape(image)[1:3]
         frame = frame_at(size, sides, up=2, down=2)
         half_frame = frame_at(size, [side // 2 for side in sides], down=2)
-        x = self.conv2(frame(self.conv1(frame(image))))
-        return self.conv3(half_frame(x))
+        # Of even sides, the last ones are never met: so conv2 needs no frame.
+        x = ops.pad(self.conv1(frame(image)), [[0, 0], [1, 1], [1, 1], [0, 0]])
+        return self.conv3(half_frame(self.conv2(x)))
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -66,7 +73,7 @@ class PaperRecCNN(Network):
 
         `size` as of `Network`.
         """
-        upsampled = upsample_bicubic(compact_hat)
+        upsampled = upsample_bicubic_mirrored(compact_hat, size)
         frame = frame_at(size, ops.shape(upsampled)[1:3], up=2)
         x = self.conv1(frame(upsampled))
         for convolution, norm in zip(self.convs, self.norms, strict=True):

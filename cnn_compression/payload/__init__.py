@@ -1,1 +1,2 @@
-"""A payload's header: `layout`, byte by byte in plain Python, and `layout_ops`, in TensorFlow."""
+"""A payload's header: `layout`, byte by byte in plain Python; `layout_ops`, in TensorFlow ops, on
+`walk_ops`, which finds a JPEG's segments."""

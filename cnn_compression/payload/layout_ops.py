@@ -3,34 +3,16 @@
 import numpy as np
 import tensorflow as tf
 
-from cnn_compression.payload import layout
+from cnn_compression.payload import layout, walk_ops
 from cnn_compression.tensors.attempts import attempt
 
 NUMBERS = ("height", "width", "channels", "scale", "quality")  # of a payload's header
 
 # A byte is looked up as a one-byte string: TensorFlow has no op that packs integers into strings.
 _BYTES = np.array([bytes([value]) for value in range(256)], object)
-
-
-def _bytes_of(value, size):
-    """An integer scalar as a string scalar of `size` bytes, big-endian."""
-    shifts = tf.range(8 * (size - 1), -1, -8, dtype=tf.int64)
-    digits = tf.bitwise.bitwise_and(
-        tf.bitwise.right_shift(tf.cast(value, tf.int64), shifts), tf.constant(255, tf.int64)
-    )
-    return tf.strings.reduce_join(tf.gather(tf.constant(_BYTES), digits))
-
-
-def _checksum(data):
-    """FarmHash64 of a payload's bytes without the checksum itself: string to 8-byte string."""
-    covered = tf.strings.join(
-        [
-            tf.strings.substr(data, 0, layout.CHECKSUM_START),
-            tf.strings.substr(data, layout.HEADER_END, tf.int32.max),
-        ]
-    )
-    digest = tf.fingerprint(tf.io.decode_raw([covered], tf.uint8))[0]
-    return tf.strings.reduce_join(tf.gather(tf.constant(_BYTES), tf.cast(digest, tf.int32)))
+_POWERS = [1 << 24, 1 << 16, 1 << 8, 1]  # of an integer's bytes
+_CUT = "damaged or cut short: the checksum does not match"
+_VERSIONS = [bytes([version]) for version in layout.VERSIONS]
 
 
 def pack(jpeg, fingerprint, height, width, channels, scale, quality):
@@ -61,7 +43,7 @@ def pack(jpeg, fingerprint, height, width, channels, scale, quality):
     )
     tail = tf.strings.substr(jpeg, layout.SEGMENT_START, tf.int32.max)
     unsigned = tf.strings.join([head, tf.constant(bytes(layout.CHECKSUM_SIZE)), tail])
-    return tf.strings.join([head, _checksum(unsigned), tail])
+    return tf.strings.join([head, _checksum(_Parts(unsigned)), tail])
 
 
 def unpack(payload):
@@ -70,23 +52,23 @@ def unpack(payload):
     Returns:
         dict of int32 scalars: height, width, channels, scale, quality.
     """
-    numbers = tf.cast(
-        tf.io.decode_raw(tf.strings.substr(payload, layout.NUMBERS_START, 11), tf.uint8),
-        tf.int32,
-    )
-    powers = tf.constant([1 << 24, 1 << 16, 1 << 8, 1])
-    sides = [tf.reduce_sum(numbers[start : start + 4] * powers) for start in (0, 4)]
-    return dict(zip(NUMBERS, [*sides, *tf.unstack(numbers[8:11], 3)], strict=True))
+    return _numbers(_Parts(payload))
+
+
+def picture(payload):
+    """What makes the picture of a payload that `verify` has found in order: see `layout.picture`.
+
+    What others may have put into the file has no say in how this is decoded.
+
+    Returns:
+        string scalar, a JPEG.
+    """
+    return _Parts(payload).picture()
 
 
 def is_payload(data):
-    """Whether bytes carry the payload's segment where it belongs: string to bool scalar."""
-
-    def has_marks():
-        magic = tf.strings.substr(data, layout.MAGIC_START, len(layout.MAGIC))
-        return tf.equal(magic, layout.MAGIC) & tf.equal(tf.strings.substr(data, 0, 2), b"\xff\xd8")
-
-    return tf.cond(tf.strings.length(data) >= layout.HEADER_END, has_marks, lambda: False)
+    """Whether bytes carry a payload's segment: string to bool scalar; as `layout.is_payload`."""
+    return tf.reduce_any(walk_ops.segments(data).own)
 
 
 def verify(payload, fingerprint, scales, max_pixels=layout.MAX_PIXELS):
@@ -101,69 +83,127 @@ def verify(payload, fingerprint, scales, max_pixels=layout.MAX_PIXELS):
     Returns:
         string scalar, empty where magic, version, checksum, model and sizes are in order.
     """
-
-    def field(start, size):
-        return tf.strings.substr(payload, start, size)
-
-    def fingerprint_bytes():
-        return field(layout.FINGERPRINT_START, layout.FINGERPRINT_SIZE)
-
-    def said(*parts):
-        return lambda: tf.strings.join([part() if callable(part) else part for part in parts])
-
+    parts = _Parts(payload)
     return _first_failure(
         [
-            (
-                lambda: is_payload(payload),
-                said("not a payload: expected a JPEG with a CNNC segment"),
-            ),
-            (
-                lambda: tf.equal(field(layout.VERSION_START, 1), bytes([layout.VERSION])),
-                said(
-                    f"payload version must be {layout.VERSION}. Received: 0x",
-                    lambda: _hex(field(layout.VERSION_START, 1)),
-                ),
-            ),
-            (
-                lambda: tf.equal(
-                    field(layout.CHECKSUM_START, layout.CHECKSUM_SIZE), _checksum(payload)
-                ),
-                said("damaged or cut short: the checksum does not match"),
-            ),
-            (
-                lambda: tf.equal(fingerprint_bytes(), bytes.fromhex(fingerprint)),
-                said(
-                    "made by model ",
-                    lambda: _hex(fingerprint_bytes()),
-                    f"; this one is {fingerprint}",
-                ),
-            ),
-            (
-                lambda: tf.reduce_any(unpack(payload)["quality"] == tf.range(1, 101)),
-                said("damaged: its quality is not in 1..100"),
-            ),
-            (
-                lambda: tf.reduce_any(unpack(payload)["scale"] == tf.constant(scales)),
-                said("damaged: its scale is none of ", " or ".join(map(str, scales))),
-            ),
-            (
-                # Divided, since the product may be more than an integer holds.
-                lambda: _sides(payload)[0] <= max_pixels // tf.maximum(_sides(payload)[1], 1),
-                said(
-                    lambda: tf.strings.reduce_join(
-                        tf.strings.as_string(_sides(payload)[::-1]), separator=" x "
-                    ),
-                    " pixels: at most ",
-                    lambda: tf.strings.as_string(max_pixels),
-                    " are taken",
-                ),
-            ),
-            (
-                lambda: tf.reduce_all(tf.equal(_compact_shape(payload), _jpeg_shape(payload))),
-                said("damaged: its JPEG has another size than its header says, or is none"),
-            ),
+            *_segment_checks(parts),
+            *_checksum_checks(parts),
+            *_model_checks(parts, fingerprint, scales),
+            *_size_checks(parts, max_pixels),
         ]
     )
+
+
+def _segment_checks(parts):
+    """Whether our segment is there, once, to its end, and of a version that is known."""
+
+    def version():
+        return parts.field(layout.VERSION_START, 1)
+
+    return [
+        (lambda: parts.count > 0, _said("not a payload: expected a JPEG with a CNNC segment")),
+        (
+            lambda: tf.equal(parts.count, 1),
+            _said("expected one CNNC segment. Received: ", lambda: parts.count),
+        ),
+        (
+            lambda: parts.start + layout.SEGMENT_SIZE <= tf.strings.length(parts.payload),
+            _said(_CUT),
+        ),
+        (
+            lambda: tf.reduce_any(tf.equal(version(), _VERSIONS)),
+            _said(
+                f"payload version must be {' or '.join(map(str, layout.VERSIONS))}. Received: 0x",
+                lambda: _hex(version()),
+            ),
+        ),
+    ]
+
+
+def _checksum_checks(parts):
+    """Whether the picture is what was written."""
+
+    def told():
+        return parts.field(layout.CHECKSUM_START, layout.CHECKSUM_SIZE)
+
+    return [
+        (
+            lambda: parts.whole | (parts.segments < layout.MAX_SEGMENTS),
+            _said(f"its JPEG has more than {layout.MAX_SEGMENTS} segments"),
+        ),
+        (lambda: parts.whole, _said(_CUT)),
+        (
+            lambda: tf.equal(told(), _checksum(parts)),
+            _said(
+                "damaged, or another program changed it: the checksum does not match the picture"
+            ),
+        ),
+    ]
+
+
+def _model_checks(parts, fingerprint, scales):
+    """Whether it is of this model, and in a way that this model knows."""
+
+    def of_model():
+        return parts.field(layout.FINGERPRINT_START, layout.FINGERPRINT_SIZE)
+
+    def number(name):
+        return _numbers(parts)[name]
+
+    return [
+        (
+            lambda: tf.equal(of_model(), bytes.fromhex(fingerprint)),
+            _said("made by model ", lambda: _hex(of_model()), f"; this one is {fingerprint}"),
+        ),
+        (
+            lambda: tf.reduce_any(number("quality") == tf.range(1, 101)),
+            _said("damaged: its quality is not in 1..100"),
+        ),
+        (
+            lambda: tf.reduce_any(number("scale") == tf.constant(scales)),
+            _said("damaged: its scale is none of ", " or ".join(map(str, scales))),
+        ),
+    ]
+
+
+def _size_checks(parts, max_pixels):
+    """Whether its image is not too large, and its JPEG's size the one that the header says."""
+
+    def sides():
+        """int64 `[2]`, whatever the four bytes of each say."""
+        raw = tf.io.decode_raw(parts.field(layout.NUMBERS_START, 8), tf.uint8)
+        powers = tf.constant(_POWERS, tf.int64)
+        return tf.reduce_sum(tf.cast(tf.reshape(raw, [2, 4]), tf.int64) * powers, axis=1)
+
+    def compact_shape():
+        header = _numbers(parts)
+        compact = [-(-header[side] // header["scale"]) for side in ("height", "width")]
+        return tf.stack([*compact, header["channels"]])
+
+    return [
+        (
+            # Divided, since the product may be more than an integer holds.
+            lambda: sides()[0] <= max_pixels // tf.maximum(sides()[1], 1),
+            _said(
+                *(lambda: sides()[1], " x ", lambda: sides()[0], " pixels: at most "),
+                *(lambda: max_pixels, " are taken"),
+            ),
+        ),
+        (
+            lambda: tf.reduce_all(tf.equal(compact_shape(), _jpeg_shape(parts.picture()))),
+            _said("damaged: its JPEG has another size than its header says, or is none"),
+        ),
+    ]
+
+
+def _said(*parts):
+    """A function that joins strings and what functions give: strings, and integer scalars."""
+
+    def text(part):
+        value = tf.convert_to_tensor(part() if callable(part) else part)
+        return value if value.dtype == tf.string else tf.strings.as_string(value)
+
+    return lambda: tf.strings.join([text(part) for part in parts])
 
 
 def _first_failure(checks):
@@ -174,23 +214,70 @@ def _first_failure(checks):
     return tf.cond(holds(), lambda: _first_failure(others), message)
 
 
-def _sides(payload):
-    """Height and width of the image, int64 `[2]`, whatever the four bytes of each say."""
-    raw = tf.io.decode_raw(tf.strings.substr(payload, layout.NUMBERS_START, 8), tf.uint8)
-    powers = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
-    return tf.reduce_sum(tf.cast(tf.reshape(raw, [2, 4]), tf.int64) * powers, axis=1)
+class _Parts:
+    """A payload, string scalar, any bytes, and what is found in it.
+
+    Attributes:
+        count: int32 scalar: how many segments are a payload's.
+        start, end: int32 scalars: where the first of them is; 0 where there is none.
+        segments: int32 scalar: how many segments there are.
+        whole: bool scalar: whether the end of image was reached.
+    """
+
+    def __init__(self, payload):
+        self.payload, self._segments = payload, walk_ops.segments(payload)
+        kinds, starts, ends, own = self._segments
+        self.count = tf.reduce_sum(tf.cast(own, tf.int32))
+        self.start, self.end = (
+            tf.concat([tf.boolean_mask(places, own), [0]], 0)[0] for places in (starts, ends)
+        )
+        self.segments, self.whole = tf.size(kinds), tf.reduce_any(tf.equal(kinds, layout.END))
+
+    def field(self, start, size):
+        """Bytes of our segment, as far as the file goes."""
+        return tf.strings.substr(self.payload, self.start + start, size)
+
+    def picture(self):
+        return walk_ops.joined(self.payload, self._segments)
 
 
-def _compact_shape(payload):
-    """Height, width and channels that the JPEG must have for the image that the header names."""
-    header = unpack(payload)
-    sides = [-(-header[side] // header["scale"]) for side in ("height", "width")]
-    return tf.stack([*sides, header["channels"]])
+def _numbers(parts):
+    """What `unpack` documents."""
+    raw = tf.io.decode_raw(parts.field(layout.NUMBERS_START, 11), tf.uint8)
+    raw = tf.cast(raw, tf.int32)
+    sides = [tf.reduce_sum(raw[start : start + 4] * tf.constant(_POWERS)) for start in (0, 4)]
+    return dict(zip(NUMBERS, [*sides, *tf.unstack(raw[8:11], 3)], strict=True))
+
+
+def _checksum(parts):
+    """The 8 bytes that belong into a payload: FarmHash64 of what `layout.covered` returns."""
+
+    def between(start, end):
+        return tf.strings.substr(parts.payload, start, end - start)
+
+    head = parts.start + layout.CHECKSUM_START
+    tail = parts.start + layout.SEGMENT_SIZE
+    covered = tf.cond(
+        tf.equal(parts.field(layout.VERSION_START, 1), b"\x01"),
+        lambda: [between(0, head), between(tail, tf.strings.length(parts.payload)), ""],
+        lambda: [between(parts.start, head), between(tail, parts.end), parts.picture()],
+    )
+    digest = tf.fingerprint(tf.io.decode_raw(tf.strings.join(covered)[None], tf.uint8))[0]
+    return tf.strings.reduce_join(tf.gather(tf.constant(_BYTES), tf.cast(digest, tf.int32)))
 
 
 def _jpeg_shape(data):
     """Height, width and channels that a JPEG says it has; -1 where the bytes are none."""
     return attempt(tf.io.extract_jpeg_shape, data, tf.fill([3], -1))[0]
+
+
+def _bytes_of(value, size):
+    """An integer scalar as a string scalar of `size` bytes, big-endian."""
+    shifts = tf.range(8 * (size - 1), -1, -8, dtype=tf.int64)
+    digits = tf.bitwise.bitwise_and(
+        tf.bitwise.right_shift(tf.cast(value, tf.int64), shifts), tf.constant(255, tf.int64)
+    )
+    return tf.strings.reduce_join(tf.gather(tf.constant(_BYTES), digits))
 
 
 def _hex(data):

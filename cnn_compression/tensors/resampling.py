@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from cnn_compression.tensors.shapes import depth_to_space
+from cnn_compression.tensors.shapes import depth_to_space, mirror_edges
 
 
 def downsample(x, factor):
@@ -33,15 +33,33 @@ def upsample_bicubic(x):
     return depth_to_space(bicubic_phases(x), 2)
 
 
+def upsample_bicubic_mirrored(x, size=None):
+    """`upsample_bicubic` as MATLAB's `imresize(x, 2, "bicubic")`: edges are mirrored.
+
+    Args:
+        x: `[N, H, W, C]`.
+        size: height and width of a picture on a canvas; see `canvas`.
+
+    Returns:
+        `[N, 2 H, 2 W, C]`.
+    """
+    return depth_to_space(_phases(mirror_edges(x, 2, size)), 2)
+
+
 def bicubic_phases(x):
     """`upsample_bicubic` before its depth-to-space: `[N, H, W, C]` to `[N, H, W, 4 C]`."""
+    for _ in range(2):  # by two pixels at once it would mirror
+        x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "symmetric")
+    return _phases(x)
+
+
+def _phases(x):
+    """`[N, H + 4, W + 4, C]` to `[N, H, W, 4 C]`."""
     channels = x.shape[-1]
     even = np.array([_keys_cubic(k + 0.25) for k in range(-2, 3)])
     phases = np.stack([even, even[::-1]])  # of even and of odd pixels
     weights = np.einsum("iv,ju,cd->vucijd", phases, phases, np.eye(channels))
     kernel = weights.reshape(5, 5, channels, 4 * channels).astype(np.float32)
-    for _ in range(2):  # by two pixels at once it would mirror
-        x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "symmetric")
     return ops.conv(x, kernel, padding="valid")
 
 

@@ -26,6 +26,24 @@ def repeat_edges(x, size, sides):
     return x
 
 
+def mirror_edges(x, pixels, size=None):
+    """Puts the mirror image of `[N, H, W, C]` around it, its edge doubled: NumPy's "symmetric".
+
+    Args:
+        x: of any height and width, mirrored as often as it takes.
+        pixels: int: how much of it.
+        size: height and width of the upper left part that is mirrored, where it is not all of x.
+            What lies below and right of its mirror image is anything.
+
+    Returns:
+        `[N, H + 2 pixels, W + 2 pixels, C]`.
+    """
+    for axis, end in zip((1, 2), size or ops.shape(x)[1:3], strict=True):
+        place = ops.arange(-pixels, ops.shape(x)[axis] + pixels) % (2 * end)
+        x = ops.take(x, ops.minimum(place, 2 * end - 1 - place), axis=axis)
+    return x
+
+
 def crop(x, height, width):
     """The upper left `height` x `width` pixels of `[N, H, W, C]`."""
     return x[:, :height, :width, :]
