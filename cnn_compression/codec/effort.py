@@ -63,7 +63,7 @@ def refine(pair, image, compact, quality, grey, steps):
     _, last, _, _, best, least = tf.while_loop(
         lambda number, *_: number < steps,
         step,
-        (tf.constant(0), compact, zeros, zeros, compact, tf.fill(tf.shape(quality), float("inf"))),
+        (tf.constant(0), compact, zeros, zeros, compact, tf.fill(tf.shape(quality), tf.float32.max)),
         maximum_iterations=steps,
     )
     return tf.where((cost(last) < least)[:, None, None, None], last, best)

@@ -8,7 +8,7 @@ from cnn_compression.tensors.shapes import depth_to_space
 
 def downsample(x, factor):
     """Mean of each `factor` x `factor` square of `[N, H, W, C]`; H and W divide by it."""
-    return ops.average_pool(x, factor, factor, padding="valid")
+    return ops.average_pool(x, factor, factor, padding="valid", data_format="channels_last")
 
 
 def upsample_triangle(x):
@@ -42,7 +42,7 @@ def bicubic_phases(x):
     kernel = weights.reshape(5, 5, channels, 4 * channels).astype(np.float32)
     for _ in range(2):  # by two pixels at once it would mirror
         x = ops.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "symmetric")
-    return ops.conv(x, kernel, padding="valid")
+    return ops.conv(x, kernel, padding="valid", data_format="channels_last")
 
 
 def _keys_cubic(t, a=-0.5):
