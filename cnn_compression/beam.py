@@ -35,7 +35,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners import create_runner
 
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model
-from cnn_compression.files import is_payload_name, payload_name, restored_name
+from cnn_compression.files import is_payload_name, payload_name, publish, restored_name
 
 _COUNTERS = ("done", "failed", "bytes_out")
 _FAILURES = re.compile(r"failed-\d+-of-\d+\.jsonl")  # as Beam names them
@@ -85,7 +85,8 @@ def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=
     skip = frozenset(outputs[name] for name in existing) if skip_existing else frozenset()
     coded = pipeline | ReadFiles(pattern, skip, transform.keep) | transform
     rename = transform.rename
-    coded.done | beam.MapTuple(lambda name, data: (rename(name), data)) | WriteFiles(folder)
+    named = coded.done | beam.MapTuple(lambda name, data: (rename(name), data))
+    named | WriteFiles(folder, overwrite)
     failed = coded.failed | beam.MapTuple(lambda name, why: json.dumps({"input": name, "why": why}))
     failed | beam.io.WriteToText(_join(folder, "failed"), ".jsonl", skip_if_empty=True)
     FileSystems.delete([_join(folder, name) for name in there if _FAILURES.fullmatch(name)])
@@ -181,14 +182,16 @@ class WriteFiles(beam.PTransform):
     Args:
         folder: on a file system of Beam's whose renaming replaces what is there, as that of this
             machine, `gs://` and `s3://` do; folders in it are made.
+        overwrite: whether files of other bytes are replaced. Where they are not, the pipeline ends
+            with a `FileExistsError`: somebody else writes there.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, overwrite=True):
         super().__init__()
-        self._folder = folder
+        self._folder, self._overwrite = folder, overwrite
 
     def expand(self, files):
-        return files | beam.ParDo(_Write(self._folder))
+        return files | beam.ParDo(_Write(self._folder, self._overwrite))
 
 
 def _named(file, root):
@@ -368,8 +371,8 @@ class _Split(beam.DoFn):
 
 
 class _Write(beam.DoFn):
-    def __init__(self, folder):
-        self._folder = folder
+    def __init__(self, folder, overwrite):
+        self._folder, self._overwrite = folder, overwrite
 
     def process(self, element):
         name, data = element
@@ -385,9 +388,30 @@ class _Write(beam.DoFn):
         try:
             with FileSystems.create(temporary, "application/octet-stream") as file:
                 file.write(data)
-            FileSystems.rename([temporary], [path])
+            self._publish(temporary, path, data)
         except BaseException:
             with contextlib.suppress(OSError):
                 FileSystems.delete([temporary])
             raise
         yield path
+
+    def _publish(self, temporary, path, data):
+        """Names a whole file. What is there with the same bytes is our own, of an earlier try."""
+        if self._overwrite:
+            FileSystems.rename([temporary], [path])
+        elif "://" not in path:
+            try:
+                publish(temporary, path, overwrite=False)
+            except FileExistsError:
+                self._compare(path, data)
+                os.unlink(temporary)
+        elif FileSystems.exists(path):
+            self._compare(path, data)
+            FileSystems.delete([temporary])
+        else:
+            FileSystems.rename([temporary], [path])
+
+    def _compare(self, path, data):
+        with FileSystems.open(path, "application/octet-stream") as file:
+            if file.read() != data:
+                raise FileExistsError(f"the output exists: {path}; pass --overwrite to replace it")

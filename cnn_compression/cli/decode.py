@@ -42,7 +42,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         def decode(source: Path, target: Path) -> file_loop.Result:
             payload = source.read_bytes()
             png, pixels = restore(payload)
-            files.write_atomically(target, png)
+            files.write_atomically(target, png, values.overwrite)
             return file_loop.Result(len(payload), len(png), len(payload), pixels, target)
 
         return decode

@@ -75,7 +75,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
             if layout.is_payload(contents):
                 raise ValueError("is a payload already: encode the image it was made from")
             payload, pixels, notes = compress(contents)
-            files.write_atomically(output, payload)
+            files.write_atomically(output, payload, values.overwrite)
             size = len(payload)
             return file_loop.Result(len(contents), size, size, pixels, output, tuple(notes))
 

@@ -118,7 +118,8 @@ def convert(
         each(targets, lambda source: worker(source, targets[source]), tally, at_once=jobs)
     finally:
         if values.manifest:
-            manifest.write(Path(values.manifest), manifest.joined(rows, tally.rows))
+            replaces = values.overwrite or values.skip_existing
+            manifest.write(Path(values.manifest), manifest.joined(rows, tally.rows), replaces)
     print(tally.summary)
     return tally.status
 

@@ -5,6 +5,10 @@
 one picture's compact image.
 """
 
-from cnn_compression.codec.codec import Codec, fingerprint, load
+from cnn_compression.process import start_tensorflow
+
+start_tensorflow()  # before what follows imports it
+
+from cnn_compression.codec.codec import Codec, fingerprint, load  # noqa: E402
 
 __all__ = ["Codec", "fingerprint", "load"]

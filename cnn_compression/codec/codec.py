@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import os
+import threading
 
 import keras
 import numpy as np
@@ -15,6 +17,7 @@ from cnn_compression.jpeg import coding
 from cnn_compression.models.multi_scale import as_multi_scale
 from cnn_compression.payload import layout, layout_ops
 from cnn_compression.payload.layout import PayloadError
+from cnn_compression.process import check_not_forked
 from cnn_compression.tensors.canvas import on_canvas
 from cnn_compression.tensors.functions import traced
 from cnn_compression.tensors.levels import to_unit
@@ -48,26 +51,43 @@ def fingerprint(model):
     return digest.hexdigest()[:16]
 
 
-def load(name_or_path="default"):
-    """Loads a codec.
+_loading = threading.Lock()  # threads that want one model at once get one codec
 
-    Args:
-        name_or_path: see `find_model`.
 
-    Returns:
-        `Codec`; the same one where the same file is asked for again.
-
-    Raises:
-        ValueError: where no such model is found, or it cannot be read.
-    """
-    return _load(find_model(name_or_path))
+def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec":
+    """`cnn_compression.load`."""
+    check_not_forked()
+    file = find_model(name_or_path)
+    with _loading:
+        return _load(file)
 
 
 @functools.lru_cache(maxsize=4)
 def _load(file):
     # .../<name>/<version>/assets.extra/model.json, or <run>/model.keras
     exported = file.parent.name == EXPORTED_FILE.parent.name
-    return Codec(load_model(file), name=file.parents[2 if exported else 0].name)
+    codec = Codec(load_model(file), name=file.parents[2 if exported else 0].name)
+    codec._file = file
+    return codec
+
+
+def _from_file(file, name, fingerprint, tile, report):
+    """A codec that was loaded where it was pickled; on another machine by its name."""
+    codec = load(file if os.path.exists(file) else name)
+    if codec.fingerprint != fingerprint:
+        raise ValueError(
+            f"expected model {fingerprint}, of which a codec was pickled. Received: {name!r}, "
+            f"which is {codec.fingerprint} here"
+        )
+    if (tile, report) == (codec.tile, None):
+        return codec
+    return codec._with(tile, report)
+
+
+def _from_weights(config, weights, *settings):
+    model = keras.saving.deserialize_keras_object(config)
+    model.set_weights(weights)
+    return Codec(model, *settings)
 
 
 class Codec:
@@ -94,7 +114,9 @@ class Codec:
     def __init__(self, model, name="codec", tile=TILE, report=None):
         if tile < 1 or tile % 256:
             raise ValueError(f"tile must be a multiple of 256. Received: {tile}")
+        check_not_forked()
         self.model, self.name, self.tile = as_multi_scale(model), name, tile
+        self._report, self._file = report, None  # `load` knows the file
         self._pairs = [PairCodec(pair, tile, report) for pair in self.model.pairs]
         self.fingerprint = fingerprint(self.model)
         self._functions = {}
@@ -109,7 +131,24 @@ class Codec:
         Returns:
             `Codec`, which cannot be exported.
         """
-        return Codec(self.model, self.name, self.tile, report)
+        return self._with(self.tile, report)
+
+    def _with(self, tile, report):
+        codec = Codec(self.model, self.name, tile, report)
+        codec._file = self._file
+        return codec
+
+    def __repr__(self):
+        scales = "/".join(map(str, self.model.scales))
+        return f"<Codec {self.name!r} {self.fingerprint}, scales {scales}>"
+
+    def __reduce__(self):
+        """To the file where it was loaded from, else to its weights: graphs are made anew."""
+        settings = (self.tile, self._report)
+        if self._file:
+            return _from_file, (self._file, self.name, self.fingerprint, *settings)
+        config = keras.saving.serialize_keras_object(self.model)
+        return _from_weights, (config, self.model.get_weights(), self.name, *settings)
 
     def encode(self, image, quality=50, effort=0):
         """Compresses an image or a batch of images of one size.
@@ -228,6 +267,7 @@ class Codec:
                 too large an image (in graph mode `tf.errors.InvalidArgumentError`, the same words).
             ValueError: for a batch of images of different sizes.
         """
+        check_not_forked()
         if isinstance(payload, (bytearray, memoryview)):
             payload = bytes(payload)
         payloads = tf.convert_to_tensor(payload, tf.string)
@@ -384,6 +424,7 @@ class Codec:
 
     def _as_images(self, image):
         """An image or a batch as a uint8 tensor, and whether it is one image."""
+        check_not_forked()
         images = image if isinstance(image, tf.Tensor) else np.asarray(image)
         shape = tuple(images.shape) if images.shape is not None else ()
         known = (1, 3) if self.model.channels == 3 else (1,)
