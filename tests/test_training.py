@@ -22,9 +22,12 @@ from cnn_compression.models import com_rec
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.multi_scale import MultiScale
+from cnn_compression.training.config import TrainConfig
 from cnn_compression.training.data import TooManyBadFilesError, list_images, split_held_out
-from cnn_compression.training.loop import TrainConfig, Trainer, make_strategy, save_model, train
+from cnn_compression.training.loop import train
 from cnn_compression.training.objectives import JointObjective
+from cnn_compression.training.run_files import save_model
+from cnn_compression.training.trainer import Trainer, make_strategy
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -159,6 +162,7 @@ def test_the_trained_model_is_written_and_loads(finished, photos):
     assert {path.name for path in Path(config.output).iterdir()} == {
         "checkpoints",
         "config.json",
+        "files.json",
         "logs",
         "model.keras",
     }

@@ -4,9 +4,12 @@ import functools
 import hashlib
 import os
 import threading
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from cnn_compression.codec import targets
@@ -14,7 +17,8 @@ from cnn_compression.codec.effort import EFFORT_STEPS
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.codec.pair import TILE, PairCodec
 from cnn_compression.jpeg import coding
-from cnn_compression.models.multi_scale import as_multi_scale
+from cnn_compression.models.com_rec import ComRec
+from cnn_compression.models.multi_scale import MultiScale, as_multi_scale
 from cnn_compression.payload import layout, layout_ops
 from cnn_compression.payload.layout import PayloadError
 from cnn_compression.process import check_not_forked
@@ -31,11 +35,15 @@ if keras.backend.backend() != "tensorflow":
         f"Received: {keras.backend.backend()}"
     )
 
+Pixels = npt.NDArray[np.uint8]
+Qualities = int | Sequence[int] | npt.NDArray[np.integer] | tf.Tensor
+Report = Callable[[int, int], None]  # see `Codec.reporting`
+
 _IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
 _MAX_PIXELS = tf.TensorSpec((), tf.int64)
 
 
-def fingerprint(model):
+def fingerprint(model: ComRec | MultiScale) -> str:
     """16 hexadecimal digits that name a decoder: SHA-256 over what its RecCNNs compute with.
 
     Two models with the same RecCNNs read each other's payloads, whatever their ComCNNs and
@@ -111,7 +119,13 @@ class Codec:
         ValueError: for another tile.
     """
 
-    def __init__(self, model, name="codec", tile=TILE, report=None):
+    def __init__(
+        self,
+        model: ComRec | MultiScale,
+        name: str = "codec",
+        tile: int = TILE,
+        report: Report | None = None,
+    ):
         if tile < 1 or tile % 256:
             raise ValueError(f"tile must be a multiple of 256. Received: {tile}")
         check_not_forked()
@@ -121,7 +135,7 @@ class Codec:
         self.fingerprint = fingerprint(self.model)
         self._functions = {}
 
-    def reporting(self, report):
+    def reporting(self, report: Report | None) -> "Codec":
         """The same codec, which tells how far it is with an image.
 
         Args:
@@ -138,7 +152,7 @@ class Codec:
         codec._file = self._file
         return codec
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         scales = "/".join(map(str, self.model.scales))
         return f"<Codec {self.name!r} {self.fingerprint}, scales {scales}>"
 
@@ -149,6 +163,13 @@ class Codec:
             return _from_file, (self._file, self.name, self.fingerprint, *settings)
         config = keras.saving.serialize_keras_object(self.model)
         return _from_weights, (config, self.model.get_weights(), self.name, *settings)
+
+    # For an array of one image `bytes`, for a batch a list of them: their shapes are no types.
+    @overload
+    def encode(self, image: Pixels, quality: Qualities = 50, effort: int = 0) -> bytes | Any: ...
+
+    @overload
+    def encode(self, image: tf.Tensor, quality: Qualities = 50, effort: int = 0) -> tf.Tensor: ...
 
     def encode(self, image, quality=50, effort=0):
         """Compresses an image or a batch of images of one size.
@@ -175,6 +196,28 @@ class Codec:
         if isinstance(image, tf.Tensor) or not tf.executing_eagerly():
             return payload
         return payload.numpy() if single else payload.numpy().tolist()
+
+    @overload
+    def encode_to(
+        self,
+        image: Pixels,
+        *,
+        target_bytes: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        effort: int = 0,
+    ) -> bytes: ...
+
+    @overload
+    def encode_to(
+        self,
+        image: tf.Tensor,
+        *,
+        target_bytes: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        effort: int = 0,
+    ) -> tf.Tensor: ...
 
     def encode_to(self, image, *, target_bytes=None, target_bpp=None, target_psnr=None, effort=0):
         """Compresses an image to a size or to a PSNR: exactly one target is given.
@@ -213,7 +256,7 @@ class Codec:
             raise targets.out_of_reach(self, image, effort, *given.popitem())
         return payload if isinstance(image, tf.Tensor) else payload.numpy()
 
-    def size_encoder(self, effort=0):
+    def size_encoder(self, effort: int = 0) -> Callable[..., Any]:
         """`tf.function`: the payload of the highest quality that is no larger than a limit.
 
         uint8 `[H, W, C]` and int32 scalar, bytes, to payload string scalar and that quality, int32
@@ -223,7 +266,7 @@ class Codec:
         search = functools.partial(targets.encode_to_size, self, effort)
         return self._kept("size", effort, search, [_IMAGE, tf.TensorSpec((), tf.int32)])
 
-    def psnr_encoder(self, effort=0):
+    def psnr_encoder(self, effort: int = 0) -> Callable[..., Any]:
         """`tf.function`: the payload of the lowest quality that restores to at least a PSNR.
 
         uint8 `[H, W, C]` and float32 scalar, dB, to payload string scalar and that quality, int32
@@ -250,6 +293,16 @@ class Codec:
         if (name, effort) not in self._functions:
             self._functions[name, effort] = traced(function, signature)
         return self._functions[name, effort]
+
+    @overload
+    def decode(
+        self,
+        payload: bytes | bytearray | memoryview | Sequence[bytes],
+        max_pixels: int = layout.MAX_PIXELS,
+    ) -> Pixels: ...
+
+    @overload
+    def decode(self, payload: tf.Tensor, max_pixels: int = layout.MAX_PIXELS) -> tf.Tensor: ...
 
     def decode(self, payload, max_pixels=layout.MAX_PIXELS):
         """Restores an image, or a batch of images of one size.
@@ -293,7 +346,7 @@ class Codec:
         if len(sizes) > 1:
             raise ValueError(f"expected images of one size in a batch. Received: {sorted(sizes)}")
 
-    def encoder(self, effort=0):
+    def encoder(self, effort: int = 0) -> Callable[..., Any]:
         """`tf.function`: uint8 `[H, W, C]`, int32 scalar of 1..100 to a payload, string scalar."""
 
         def encode_one(image, quality):
@@ -346,7 +399,7 @@ class Codec:
         )
         return self.model.route(squares[None], qualities)
 
-    def batch_encoder(self, effort=0):
+    def batch_encoder(self, effort: int = 0) -> Callable[..., Any]:
         """`tf.function`: uint8 `[N, H, W, C]`, int32 `[N]` of 1..100 to payloads, string `[N]`."""
 
         def encode_batch(images, quality):

@@ -1,6 +1,7 @@
 """Where trained models lie: names, exported folders and training runs, and reading them."""
 
 import json
+import os
 from pathlib import Path
 
 import keras
@@ -15,13 +16,13 @@ RUN_FILE = "model.keras"
 EXPORTED_FILE = Path("assets.extra", "model.json")
 
 
-def model_folders():
+def model_folders() -> list[Path]:
     """Where named models are looked for: with the package, in a checkout or a wheel; then here."""
     package = Path(__file__).resolve().parents[1]
     return [package.parent / "saved_models", package / "saved_models", Path("saved_models")]
 
 
-def find_model(name_or_path):
+def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     """The file that a model is read from: `.keras` of a training run, `.json` of an exported one.
 
     Args:
@@ -50,7 +51,7 @@ def find_model(name_or_path):
     )
 
 
-def load_model(name_or_path):
+def load_model(name_or_path: str | os.PathLike[str]) -> ComRec | MultiScale:
     """Reads a `ComRec` or a `MultiScale` from where `find_model` finds it.
 
     Raises:

@@ -1,7 +1,9 @@
 """codec -> SavedModel, as TensorFlow Serving and `tf.saved_model.load` want it."""
 
+import os
 import re
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cnn_compression import files
@@ -15,14 +17,14 @@ _MOST_PIXELS = (2**31 - 2**20) // 3  # a protocol buffer ends at 2 GiB
 
 
 def export(
-    models,
-    name="",
-    output="saved_models",
-    version=0,
-    ranges=None,
-    handovers=None,
-    max_pixels=MAX_PIXELS,
-):
+    models: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    name: str = "",
+    output: str | os.PathLike[str] = "saved_models",
+    version: int = 0,
+    ranges: Sequence[Sequence[int]] | None = None,
+    handovers: Sequence[Sequence[float]] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Path:
     """Writes `<output>/<name>/<version>/`, whole or not at all.
 
     The folder is a SavedModel with `signatures`, and says in `assets.extra/` how the Keras model of
@@ -75,7 +77,7 @@ def export(
 
 def _joined(models, ranges, handovers):
     """One `Codec` of one or several models."""
-    models = [models] if isinstance(models, (str, Path)) else list(models)
+    models = [models] if isinstance(models, (str, os.PathLike)) else list(models)
     codecs = [load(model) for model in models]
     if len(codecs) == 1 and ranges is None:
         return codecs[0]
