@@ -107,6 +107,7 @@ def write_atomically(path: str | os.PathLike, data: bytes, overwrite: bool = Tru
         raise
 
 
+EXISTS = "the output exists: pass --overwrite to replace it"
 # Of file systems without hard links.
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -137,8 +138,7 @@ def publish(temporary: str | os.PathLike, path: str | os.PathLike, overwrite: bo
 
 
 def _exists(path: str | os.PathLike) -> FileExistsError:
-    text = "the output exists: pass --overwrite to replace it"
-    return FileExistsError(errno.EEXIST, text, os.fspath(path))
+    return FileExistsError(errno.EEXIST, EXISTS, os.fspath(path))
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_pairs import RANGES, pair
 
 import cnn_compression
@@ -106,6 +107,13 @@ def python(program, *arguments):
     return subprocess.run(words, env=environment, capture_output=True, timeout=300)
 
 
+def shell(line, *arguments, **environment):
+    """One command by the shell; `$0` is Python, and the arguments follow it."""
+    environment = os.environ | environment
+    words = ["sh", "-c", line, sys.executable, *map(str, arguments)]
+    return subprocess.run(words, env=environment, capture_output=True, timeout=300)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A small model of its own folder, as a training run leaves it."""
@@ -161,3 +169,39 @@ def test_the_types_are_shipped():
     assert (Path(cnn_compression.__file__).parent / "py.typed").is_file()
     hints = cnn_compression.load.__annotations__
     assert hints["return"] == "Codec"
+
+
+# The command line in a shell that is not as usual.
+
+
+@pytest.fixture
+def odd_names(small, photos, tmp_path, monkeypatch):
+    """A payload and an image, here, under names that not every terminal can show."""
+    monkeypatch.chdir(tmp_path)
+    image = photos["chelsea"][:32, :32]
+    Path("été 図.cnn.jpg").write_bytes(cnn_compression.load(small).encode(image, 50))
+    Image.fromarray(image).save("žluť.png")
+
+
+def test_names_that_the_streams_cannot_show_are_escaped(odd_names):
+    run = shell('"$0" -m cnn_compression info *.cnn.jpg missing-ö', PYTHONIOENCODING="ascii")
+    assert run.returncode == 1
+    assert run.stdout.startswith(rb"\xe9t\xe9 \u56f3.cnn.jpg: 32x32, ")
+    assert run.stderr.startswith(rb"cnn-compression: missing-\xf6: no such file")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_fault(odd_names, closed):
+    expected = b"" if ">&- 2" in closed else b"32x32"
+    run = shell(f'"$0" -m cnn_compression info *.cnn.jpg {closed}')
+    assert run.returncode == 0 and expected in run.stdout
+    assert shell(f'"$0" -m cnn_compression info gone {closed}').returncode == 1
+
+
+def test_encode_with_closed_streams_in_ascii(odd_names, small):
+    line = f'"$0" -m cnn_compression encode --model={small} --manifest=all.csv *.png <&- 2>&-'
+    run = shell(line, PYTHONIOENCODING="ascii")
+    assert run.returncode == 0 and run.stdout.startswith(b"1 file, 0 failed")
+    payload = Path("žluť.cnn.jpg").read_bytes()
+    assert cnn_compression.load(small).decode(payload).shape == (32, 32, 3)
+    assert "žluť.cnn.jpg" in Path("all.csv").read_text(encoding="utf-8")

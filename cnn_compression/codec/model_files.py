@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.multi_scale import MultiScale
+from cnn_compression.process import check_not_forked
 
 # What a training run writes; and what an exported folder carries beside its SavedModel: how to
 # build the Keras model whose weights are the SavedModel's variables.
@@ -56,7 +57,9 @@ def load_model(name_or_path: str | os.PathLike[str]) -> ComRec | MultiScale:
 
     Raises:
         ValueError: where there is no model, or what is there cannot be read.
+        RuntimeError: in a process that was forked from one in which TensorFlow runs.
     """
+    check_not_forked()
     file = find_model(name_or_path)
     try:
         if file.suffix == ".keras":
