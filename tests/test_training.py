@@ -25,6 +25,7 @@ from cnn_compression.models import com_rec
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.multi_scale import MultiScale
+from cnn_compression.training import loop
 from cnn_compression.training.config import TrainConfig
 from cnn_compression.training.data import TooManyBadFilesError, list_images, split_held_out
 from cnn_compression.training.loop import train
@@ -407,6 +408,31 @@ def test_too_few_photographs_say_how_many_it_takes(base, pictures, tmp_path):
     with pytest.raises(ValueError, match="17 or more, or --held_out .* Received: 6"):
         train(config)
     assert not (tmp_path / "run").exists()
+
+
+WORKERS = {"worker": ["a:1", "b:1"]}
+WITH_CHIEF = {"chief": ["c:1"], "worker": ["a:1", "b:1"]}
+
+
+@pytest.mark.parametrize(
+    "cluster, task, expected",
+    [
+        (None, None, None),
+        (WORKERS, {"type": "worker", "index": 0}, None),
+        (WORKERS, {"type": "worker", "index": 1}, 1),
+        (WITH_CHIEF, {"type": "chief", "index": 0}, None),
+        (WITH_CHIEF, {"type": "worker", "index": 0}, 0),
+        (WITH_CHIEF, {"type": "worker", "index": 1}, 1),
+    ],
+)
+def test_one_process_of_several_keeps_the_run(base, monkeypatch, cluster, task, expected):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if cluster:
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    config = replace(base, strategy="multi_worker")
+    assert loop._worker_beside_the_chief(config, None) == expected
+    assert loop._worker_beside_the_chief(base, None) is None
+    assert loop._worker_beside_the_chief(config, make_strategy("one_device")) is None
 
 
 # Steps.

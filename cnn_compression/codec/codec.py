@@ -104,6 +104,9 @@ class Codec:
     Large images go through the networks in tiles. At effort 0 that changes nothing but the memory
     it takes; `refine` looks no further than a tile.
 
+    It can be pickled and copied: as the file that it was loaded from, or as its weights. In a
+    process that was forked from one in which TensorFlow runs it raises RuntimeError.
+
     Args:
         model: `MultiScale`, or a `ComRec`, which then serves all qualities.
         name: what to call it.
