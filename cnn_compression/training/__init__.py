@@ -1,4 +1,4 @@
-"""Photographs -> a model: `config` says how, `data` feeds, `trainer` does the steps, `loop` the run.
+"""Photographs -> a model: `config` says how, `data` feeds, `trainer` steps, `loop` is a whole run.
 
-`run_files` keeps what a run depends on in its folder, `evaluation` tells how it does.
+`run_files` keeps in a run's folder what it depends on, `evaluation` tells how it does.
 """
