@@ -59,7 +59,7 @@ def real_pixels(compact, quality, grey=None, chroma="4:2:0"):
     import tensorflow as tf
 
     from cnn_compression.jpeg.twin import jpeg_twin
-    from cnn_compression.training.loop import real_codec
+    from cnn_compression.training.trainer import real_codec
 
     compact_hat, bits = jpeg_twin(compact, quality, grey, chroma)
     real = real_codec(tf.stop_gradient(compact), quality, grey, chroma)

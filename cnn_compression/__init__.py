@@ -9,28 +9,53 @@ from the decoded `compact_hat`:
 `quality` is 1..100 as in JPEG; `bpp` counts every byte of the payload over the pixels of the image.
 Images are uint8 [0, 255] at every edge and float32 [0, 1] inside.
 
-    codec = cnn_compression.load()
+    codec = cnn_compression.load()  # a Codec
     payload = codec.encode(image, quality=50)
     image_hat = codec.decode(payload)
 """
 
 import os
+from typing import TYPE_CHECKING, Any
 
-# The codec is TensorFlow's; another backend can still be named, to train the networks under it.
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+# First of all, since it has to know of processes that are forked later.
+from cnn_compression import process as process
+
+if TYPE_CHECKING:
+    from cnn_compression.codec import Codec
 
 __version__ = "0.1.0"
 __all__ = ["Codec", "load"]
 
 
-def __getattr__(name):
-    # TensorFlow takes seconds to import: only those who load a codec pay for it.
-    if name in __all__:
+def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec":
+    """Loads a codec.
+
+    The first call imports TensorFlow, which takes seconds.
+
+    Args:
+        name_or_path: a name in `saved_models/`, of which the newest version is taken; the folder of
+            an exported model, of one of its versions, or of a training run; or a `.keras` file.
+
+    Returns:
+        `Codec`, whose `encode`, `encode_to` and `decode` do the work; the same one where the same
+        file is asked for again, by any thread.
+
+    Raises:
+        ValueError: where no such model is found, or it cannot be read.
+        RuntimeError: in a process that was forked from one in which TensorFlow runs.
+    """
+    process.start_tensorflow()
+    from cnn_compression import codec
+
+    return codec.load(name_or_path)
+
+
+def __getattr__(name: str) -> Any:
+    # `Codec` costs the import of TensorFlow, so only those who ask for it pay. It is not in
+    # `dir()`: help() and tab completion ask for all that is there.
+    if name == "Codec":
+        process.start_tensorflow()
         from cnn_compression import codec
 
-        return getattr(codec, name)
+        return codec.Codec
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__():
-    return sorted({*globals(), *__all__})

@@ -19,6 +19,7 @@ docs/many_machines.md has the commands for Flink, Spark and Dataflow.
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import re
@@ -35,7 +36,13 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners import create_runner
 
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model
-from cnn_compression.files import is_payload_name, payload_name, restored_name
+from cnn_compression.files import (
+    EXISTS,
+    is_payload_name,
+    payload_name,
+    publish,
+    restored_name,
+)
 
 _COUNTERS = ("done", "failed", "bytes_out")
 _FAILURES = re.compile(r"failed-\d+-of-\d+\.jsonl")  # as Beam names them
@@ -87,20 +94,26 @@ def convert_files(pattern, folder, transform, *, overwrite=False, skip_existing=
     skip = frozenset(outputs[name] for name in existing) if skip_existing else frozenset()
     skip |= clashes.keys()
     coded = pipeline | ReadFiles(pattern, skip, transform.keep) | transform
-    rename = transform.rename
-    coded.done | beam.MapTuple(lambda name, data: (rename(name), data)) | WriteFiles(folder)
-    failed = (coded.failed, pipeline | beam.Create(list(clashes.items()))) | beam.Flatten()
-    failed |= beam.MapTuple(lambda name, why: json.dumps({"input": name, "why": why}))
-    failed | beam.io.WriteToText(_join(folder, "failed"), ".jsonl", skip_if_empty=True)
+    namespace = transform.handler.get_metrics_namespace()
+    write = beam.ParDo(_Write(folder, transform.rename, overwrite, namespace))
+    written = coded.done | write.with_outputs("failed", main="done")
+    clashed = pipeline | beam.Create(list(clashes.items()))
+    failed = (coded.failed, written.failed, clashed) | beam.Flatten()
+    lines = failed | beam.MapTuple(lambda name, why: json.dumps({"input": name, "why": why}))
+    lines | beam.io.WriteToText(_join(folder, "failed"), ".jsonl", skip_if_empty=True)
     FileSystems.delete([_join(folder, name) for name in there if _FAILURES.fullmatch(name)])
     result = pipeline.run()
     result.wait_until_finish()
-    counts = _counts(result.metrics(), transform.handler.get_metrics_namespace())
+    counts = _counts(result.metrics(), namespace)
     return counts | {"failed": counts["failed"] + len(clashes)}
 
 
 def _any(name):
     return True
+
+
+def _as_named(name):
+    return name
 
 
 def _is_no_payload(name):
@@ -382,12 +395,23 @@ class _Split(beam.DoFn):
 
 
 class _Write(beam.DoFn):
-    def __init__(self, folder):
-        self._folder = folder
+    """(name, bytes) to the path that was written; to `failed`, (name, why), what may not be.
+
+    Args:
+        folder: as of `WriteFiles`.
+        rename: an element's name to its file's.
+        overwrite: whether files of other bytes are replaced. Files of the same bytes are our own,
+            of an earlier try.
+        namespace: of the counters, to which these elements counted as done.
+    """
+
+    def __init__(self, folder, rename=_as_named, overwrite=True, namespace=""):
+        self._folder, self._rename, self._overwrite = folder, rename, overwrite
+        self._counters = [Metrics.counter(namespace, name) for name in _COUNTERS]
 
     def process(self, element):
         name, data = element
-        path = _join(self._folder, name)
+        path = _join(self._folder, self._rename(name))
         parent, _ = FileSystems.split(path)
         if not FileSystems.exists(parent):
             try:
@@ -399,9 +423,27 @@ class _Write(beam.DoFn):
         try:
             with FileSystems.create(temporary, "application/octet-stream") as file:
                 file.write(data)
-            FileSystems.rename([temporary], [path])
+            self._publish(temporary, path, data)
+        except FileExistsError as error:
+            FileSystems.delete([temporary])
+            done, failed, bytes_out = self._counters
+            done.dec()
+            failed.inc()
+            bytes_out.dec(len(data))
+            yield beam.pvalue.TaggedOutput("failed", (name, f"{path}: {error.strerror}"))
+            return
         except BaseException:
             with contextlib.suppress(OSError):
                 FileSystems.delete([temporary])
             raise
         yield path
+
+    def _publish(self, temporary, path, data):
+        """Names a whole file. Raises FileExistsError where the name is another's."""
+        if not self._overwrite and FileSystems.exists(path):
+            with FileSystems.open(path, "application/octet-stream") as file:
+                if file.read() != data:
+                    raise FileExistsError(errno.EEXIST, EXISTS, path)
+        elif not self._overwrite and "://" not in path:  # where a rename can also refuse
+            return publish(temporary, path, overwrite=False)
+        FileSystems.rename([temporary], [path])

@@ -1,11 +1,12 @@
-"""Files and folders: finding inputs, writing outputs whole or not at all."""
+"""Files and folders: finding inputs, writing outputs whole or not at all, one writer at a time."""
 
 import contextlib
 import errno
 import os
 import posixpath
 import secrets
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cnn_compression.payload.layout import PAYLOAD_SUFFIX
@@ -73,13 +74,19 @@ def find_files(
     return found
 
 
-def write_atomically(path: str | os.PathLike, data: bytes) -> None:
-    """Writes a file that is at no moment half there, and replaces what `path` named before.
+def write_atomically(path: str | os.PathLike, data: bytes, overwrite: bool = True) -> None:
+    """Writes a file that is at no moment half there.
 
     The bytes go to a hidden file in the same folder, which then takes the name; whatever stops
     the writing, Ctrl-C included, that file is removed and `path` is as it was.
 
+    Args:
+        path: of the file.
+        data: all of it.
+        overwrite: whether to replace what `path` names by then.
+
     Raises:
+        FileExistsError: something has the name and may not be replaced.
         OSError: the file cannot be written; it names `path`.
     """
     path = Path(path)
@@ -91,10 +98,96 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        publish(temporary, path, overwrite)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+EXISTS = "the output exists: pass --overwrite to replace it"
+# Of file systems without hard links.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def publish(temporary: str | os.PathLike, path: str | os.PathLike, overwrite: bool) -> None:
+    """Gives a whole file its name, in the same folder.
+
+    Raises:
+        FileExistsError: something has the name, and may not be replaced: another command may have
+            written it since this one looked. Both files are as they were.
+        OSError: the file cannot be renamed.
+    """
+    if not overwrite:
+        try:
+            os.link(temporary, path)
+            os.unlink(temporary)
+            return
+        except FileExistsError:
+            raise _exists(path) from None
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        try:  # the name is taken first, by an empty file
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            raise _exists(path) from None
+    os.replace(temporary, path)
+
+
+def _exists(path: str | os.PathLike) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, EXISTS, os.fspath(path))
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike) -> Iterator[None]:
+    """Keeps a folder, which is made if need be, from other processes that ask so too.
+
+    The lock ends with its process, however that ends. Where a file system knows no locks there is
+    none.
+
+    Raises:
+        BlockingIOError: another process is at work there; says which.
+        OSError: the folder cannot be made or written.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = _take(folder / ".lock")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(folder / ".lock")
+        os.close(file)
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only where it is empty
+
+
+def _take(path: Path) -> int:
+    """The open file of a lock that is ours now."""
+    import fcntl  # which Windows has not
+
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 200).decode(errors="replace") or "another process"
+            os.close(file)
+            text = f"expected a folder that nobody else writes to. Received: one where {holder} is"
+            raise BlockingIOError(errno.EWOULDBLOCK, f"{text} at work", str(path.parent)) from None
+        except OSError as error:
+            if error.errno not in {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
+                os.close(file)
+                raise
+        # Whoever had it before may have removed it meanwhile: then it is nobody's.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                os.truncate(file, 0)
+                os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                return file
+        os.close(file)

@@ -28,7 +28,9 @@ import time
 import urllib.parse
 import weakref
 import zlib
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 MAX_MESSAGE_BYTES = 1 << 30  # gRPC's own limit for answers is 4 MiB
 # Codes of answers, HTTP's and gRPC's.
@@ -97,12 +99,12 @@ class Client:
 
     def __init__(
         self,
-        server="localhost:8501",
-        model="default",
-        version=None,
-        timeout=60.0,
-        attempts=4,
-        certificate=None,
+        server: str = "localhost:8501",
+        model: str = "default",
+        version: int | None = None,
+        timeout: float = 60.0,
+        attempts: int = 4,
+        certificate: str | None = None,
     ):
         address = urllib.parse.urlsplit(server if "://" in server else f"http://{server}")
         try:
@@ -117,11 +119,11 @@ class Client:
         self._transport = TRANSPORTS[address.scheme](address, model, version, certificate)
         self.close = weakref.finalize(self, self._transport.close)
 
-    def encode(self, image, quality=50):
+    def encode(self, image: bytes, quality: int = 50) -> bytes:
         """An image file's bytes to a payload. Raises `ItemError` or `ServerError`."""
         return self._one("encode", image, quality=quality)
 
-    def encode_to_size(self, image, max_bytes):
+    def encode_to_size(self, image: bytes, max_bytes: int) -> tuple[bytes, int]:
         """An image file's bytes to the payload of the highest quality that fits, and the quality.
 
         Raises:
@@ -130,11 +132,11 @@ class Client:
         """
         return self._one("encode_to_size", image, max_bytes=max_bytes)
 
-    def decode(self, payload):
+    def decode(self, payload: bytes) -> bytes:
         """A payload to a PNG file's bytes. Raises `ItemError` or `ServerError`."""
         return self._one("decode", payload)
 
-    def encode_pixels(self, pixels, quality=50):
+    def encode_pixels(self, pixels: Any, quality: int = 50) -> bytes:
         """An image's pixels to a payload.
 
         Args:
@@ -148,7 +150,7 @@ class Client:
         """
         return self._one("encode_pixels", pixels, quality=quality)
 
-    def decode_pixels(self, payload):
+    def decode_pixels(self, payload: bytes) -> memoryview:
         """A payload to pixels: a memoryview of unsigned bytes `[H, W, C]`.
 
         `numpy.asarray` of it is the array, which cannot be written to. Raises `ItemError` or
@@ -156,11 +158,18 @@ class Client:
         """
         return self._one("decode_pixels", payload)
 
-    def info(self, payload):
+    def info(self, payload: bytes) -> dict[str, int]:
         """A payload's height, width, channels, scale and quality, as a dict of int."""
         return self._one("info", payload)
 
-    def map(self, signature, items, batch=4, concurrency=4, **settings):
+    def map(
+        self,
+        signature: str,
+        items: Iterable[Any],
+        batch: int = 4,
+        concurrency: int = 4,
+        **settings: int,
+    ) -> Iterator[Any]:
         """Many items, several in a request, several requests at once.
 
         Args:
@@ -196,7 +205,7 @@ class Client:
                 for future in ahead:
                     future.cancel()
 
-    def probe(self):
+    def probe(self) -> None:
         """Encodes and decodes a tiny image: that a server answers says little of its model.
 
         Raises:
@@ -204,7 +213,7 @@ class Client:
         """
         self.decode(self.encode(_tiny_png()))
 
-    def predict(self, signature, inputs):
+    def predict(self, signature: str, inputs: dict[str, list]) -> dict[str, list]:
         """One request, attempted again where that may help: it keeps its items together.
 
         Args:
@@ -220,10 +229,10 @@ class Client:
         """
         return self._attempts(signature, inputs, splits=False)
 
-    def __enter__(self):
+    def __enter__(self) -> "Client":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _attempts(self, signature, inputs, splits):

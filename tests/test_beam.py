@@ -149,6 +149,27 @@ def test_what_is_there_is_refused_or_left_or_replaced(tmp_path):
     assert texts(out) == {"a.cnn.jpg": "A", "below/b.cnn.jpg": "B", "c.cnn.jpg": "C"}
 
 
+def test_what_comes_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    """Another command writes one of the outputs after this one has looked what is there."""
+    out = tmp_path / "out"
+    fill(tmp_path / "in", {"a.png": "a", "b.png": "b", "c.png": "c"})
+    run = beam._pipeline
+
+    def later(options):
+        fill(out, {"b.cnn.jpg": "theirs", "c.cnn.jpg": "C"})
+        return run(options)
+
+    monkeypatch.setattr(beam, "_pipeline", later)
+    counts = beam.convert_files(f"{tmp_path}/in/*", str(out), Shout())
+    # What has the same bytes may be our own, of an earlier try.
+    assert counts == {"done": 2, "failed": 1, "bytes_out": 2}
+    failure = json.loads((out / "failed-00000-of-00001.jsonl").read_text())
+    assert failure["input"] == "b.png"
+    assert failure["why"] == f"{out}/b.cnn.jpg: the output exists: pass --overwrite to replace it"
+    (out / "failed-00000-of-00001.jsonl").unlink()
+    assert texts(out) == {"a.cnn.jpg": "A", "b.cnn.jpg": "theirs", "c.cnn.jpg": "C"}
+
+
 def test_what_is_there_is_listed_once(tmp_path, monkeypatch):
     fill(tmp_path / "in", dict.fromkeys("abcdefgh", "text"))
     listed = []

@@ -234,3 +234,51 @@ def test_names_of_no_encoding_keep_their_bytes_in_the_manifest(command, folder):
     assert command("encode", name, "--manifest=all.csv")[0] == 0
     assert b"\xff\xfe.png" in Path("all.csv").read_bytes()
     assert rows("all.csv")[0]["input"] == name
+
+
+# Two commands and one output.
+
+
+def meanwhile(monkeypatch, path, data):
+    """While the codec is at work for the first time, another command writes `path`."""
+    encode, decode = FakeCodec.encode, FakeCodec.decode
+    left = [data]
+
+    def slow(work):
+        def call(self, *arguments):
+            if left:
+                Path(path).write_bytes(left.pop())
+            return work(self, *arguments)
+
+        return call
+
+    monkeypatch.setattr(FakeCodec, "encode", slow(encode))
+    monkeypatch.setattr(FakeCodec, "decode", slow(decode))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_output_that_comes_meanwhile_is_not_replaced(command, folder, monkeypatch, jobs):
+    picture("a.png")
+    picture("b.png")
+    with monkeypatch.context() as patch:
+        meanwhile(patch, "a.cnn.jpg", b"theirs")
+        status, _, err = command("encode", "a.png", "b.png", f"--jobs={jobs}")
+        assert (status, len(err)) == (1, 1)
+        assert "a.png: a.cnn.jpg: the output exists: pass --overwrite to replace it" in err[0]
+        assert Path("a.cnn.jpg").read_bytes() == b"theirs"
+    assert command("encode", "a.png", "b.png", "--overwrite", f"--jobs={jobs}")[0] == 0
+    assert Path("a.cnn.jpg").read_bytes() != b"theirs"
+    Path("back").mkdir()
+    meanwhile(monkeypatch, "back/a.png", b"theirs")
+    assert command("decode", "a.cnn.jpg", "-o", "back")[0] == 1
+    assert Path("back/a.png").read_bytes() == b"theirs" and tree("back") == ["a.png"]
+
+
+def test_a_manifest_that_comes_meanwhile_is_not_replaced(command, folder, monkeypatch):
+    picture("a.png")
+    meanwhile(monkeypatch, "all.csv", b"theirs")
+    status, _, err = command("encode", "a.png", "--manifest=all.csv")
+    assert (status, len(err)) == (1, 1) and "all.csv: the output exists" in err[0]
+    assert Path("all.csv").read_bytes() == b"theirs"
+    assert command("encode", "a.png", "--manifest=all.csv", "--overwrite")[0] == 0
+    assert rows("all.csv")[0]["status"] == "done"

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,83 @@ def test_a_write_that_stops_leaves_everything_as_it_was(tmp_path, monkeypatch, s
     if isinstance(error, OSError):
         assert caught.value.errno == errno.ENOSPC
         assert caught.value.filename == str(tmp_path / "kept")
+
+
+NO_LINKS = OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_came_meanwhile_is_not_replaced_unless_told_to(tmp_path, monkeypatch, links):
+    def link(source, target):
+        raise NO_LINKS
+
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "out"
+    files.write_atomically(path, b"first", overwrite=False)
+    assert path.read_bytes() == b"first"
+    with pytest.raises(FileExistsError, match="exists: pass --overwrite") as caught:
+        files.write_atomically(path, b"second", overwrite=False)
+    assert caught.value.filename == str(path)
+    assert path.read_bytes() == b"first" and names_in(tmp_path) == ["out"]
+    files.write_atomically(path, b"third")
+    assert path.read_bytes() == b"third" and names_in(tmp_path) == ["out"]
+    assert path.stat().st_nlink == 1
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced_either(tmp_path):
+    path = tmp_path / "out"
+    path.symlink_to(tmp_path / "nothing")
+    with pytest.raises(FileExistsError):
+        files.write_atomically(path, b"data", overwrite=False)
+    assert path.is_symlink() and names_in(tmp_path) == ["out"]
+
+
+def test_a_folder_is_one_process_alone_s(tmp_path):
+    folder = tmp_path / "in" / "here"
+    with files.locked(folder):
+        with pytest.raises(BlockingIOError) as caught, files.locked(folder):
+            pass
+        assert f"Received: one where process {os.getpid()} on " in caught.value.strerror
+        assert caught.value.filename == str(folder)
+        with files.locked(tmp_path):
+            fill(tmp_path, "kept")
+    assert not folder.exists() and names_in(tmp_path) == ["in", "kept"]
+    with files.locked(folder):
+        fill(folder, "kept")
+    assert names_in(folder) == ["kept"]
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    program = (
+        "import sys\nfrom cnn_compression.files import locked\n"
+        "with locked(sys.argv[1]):\n    print('taken', flush=True)\n    sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as holder:
+        assert holder.stdout.readline() == b"taken\n"
+        with pytest.raises(BlockingIOError, match=f"process {holder.pid} on"):
+            with files.locked(tmp_path):
+                pass
+        holder.kill()
+        holder.wait()
+        assert names_in(tmp_path) == [".lock"]
+        with files.locked(tmp_path):
+            pass
+    assert names_in(tmp_path) == []
+
+
+def test_without_locks_in_the_file_system_there_are_none(tmp_path, monkeypatch):
+    import fcntl
+
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with files.locked(tmp_path), files.locked(tmp_path):
+        pass
+    assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("folder", ["missing", "file"])

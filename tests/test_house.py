@@ -23,14 +23,14 @@ FLOORS = [
     ["models"],
     ["files", "images", "jpeg"],
     ["payload"],
-    ["tensors"],
+    ["process", "tensors"],
 ]
 FLOOR = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 NOT_FOR_MODELS = {"files", "images", "payload"}
 # What the package itself offers, and the wing behind it.
 FRONT_DOOR = {"load": "codec", "Codec": "codec", "__version__": None}
-WITHOUT_TENSORFLOW = ["training.config", "payload.layout", "files", "jpeg", "serving.client"]
-WITHOUT_TENSORFLOW += ["cli", "cli.encode", "cli.info", "cli.train", "cli.serve"]
+WITHOUT_TENSORFLOW = ["training.config", "payload.layout", "files", "jpeg", "process"]
+WITHOUT_TENSORFLOW += ["serving.client", "cli", "cli.encode", "cli.info", "cli.train", "cli.serve"]
 
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")])
 

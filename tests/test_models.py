@@ -332,13 +332,7 @@ def test_gradients_are_finite_at_the_start_and_reach_every_last_layer(preset, sc
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_mixed_precision_keeps_edges_and_weights_float32(preset):
     exact = randomised(new_model(preset, 3), scale=0.01)
-    policy = keras.mixed_precision.dtype_policy()
-    try:
-        keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
-        model = new_model(preset, 3)
-    finally:
-        keras.mixed_precision.set_dtype_policy(policy)
-    model.set_weights(exact.get_weights())
+    model = exact.in_precision("mixed_bfloat16")
     assert {keras.backend.standardize_dtype(v.dtype) for v in model.variables} == {"float32"}
     image, quality = noise(12, 12), np.array([50])
     compact = model.compact(image, quality)

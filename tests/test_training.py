@@ -6,6 +6,8 @@ tests share runs where they can.
 
 import functools
 import json
+import os
+import shutil
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +20,24 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cnn_compression.codec import Codec
 from cnn_compression.codec.model_files import load_model, write_exported
+from cnn_compression.files import locked
 from cnn_compression.models import com_rec
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.multi_scale import MultiScale
+from cnn_compression.training import loop
+from cnn_compression.training.config import TrainConfig
 from cnn_compression.training.data import TooManyBadFilesError, list_images, split_held_out
-from cnn_compression.training.loop import TrainConfig, Trainer, make_strategy, save_model, train
+from cnn_compression.training.loop import train
 from cnn_compression.training.objectives import JointObjective
+from cnn_compression.training.run_files import (
+    FileList,
+    check_same_config,
+    files_of_run,
+    save_model,
+    write_config,
+)
+from cnn_compression.training.trainer import Trainer, make_strategy
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -159,6 +172,7 @@ def test_the_trained_model_is_written_and_loads(finished, photos):
     assert {path.name for path in Path(config.output).iterdir()} == {
         "checkpoints",
         "config.json",
+        "files.json",
         "logs",
         "model.keras",
     }
@@ -291,6 +305,143 @@ def test_settings_of_the_logs_can_change(finished):
     config, _ = finished
     train(replace(config, log_steps=7))
     assert json.loads(Path(config.output, "config.json").read_text())["log_steps"] == 7
+
+
+def test_training_past_the_end_is_refused_and_says_what_does_it(finished):
+    config, _ = finished
+    with pytest.raises(ValueError, match=r"'steps': \(8, 12\).*--init=.* another output"):
+        train(replace(config, steps=12))
+
+
+def test_a_second_run_in_the_folder_is_refused(finished):
+    config, _ = finished
+    with locked(config.output), pytest.raises(BlockingIOError, match="Received: one where process"):
+        train(config)
+    assert not Path(config.output, ".lock").exists()
+
+
+# Files of a run.
+
+
+@pytest.fixture
+def begun(base, pictures, tmp_path):
+    """A folder of eight pictures, and a run on it that has begun: settings and list of files."""
+    data, output = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(pictures, data)
+    output.mkdir()
+    config = replace(base, data=(str(data),), output=str(output))
+    files = files_of_run(config, output)
+    files.write(output)
+    write_config(config, output)
+    return config, files
+
+
+def test_photographs_that_come_later_are_left_out(begun, caplog, monkeypatch):
+    config, files = begun
+    assert len(files.training) == 8 and len(files.held_out) == 2
+    data = Path(config.data[0])
+    for name in ("a.png", "b.png", "c.png"):
+        shutil.copy(data / "camera0.png", data / name)
+    assert files_of_run(config, Path(config.output)) == files
+    assert "3 files were added since the run began" in caplog.text
+    changed = FileList.of_folders(config)
+    assert set(changed.training) & set(files.held_out)  # which is what the list is for
+
+    class Stop(Exception):
+        pass
+
+    def trainer(config, given, strategy):
+        assert given == files
+        raise Stop
+
+    monkeypatch.setattr(loop, "Trainer", trainer)
+    with pytest.raises(Stop):
+        train(config)
+
+
+def test_the_spelling_of_the_folder_does_not_matter(begun, tmp_path, monkeypatch):
+    config, files = begun
+    output = Path(config.output)
+    (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    for data in ("data", "./data/", "data/../data", "link", f"{tmp_path}//data/"):
+        spelt = replace(config, data=(data,))
+        check_same_config(spelt, output)
+        assert files_of_run(spelt, output) == files == FileList.of_folders(spelt)
+    (tmp_path / "more").mkdir()
+    for data in (("more",), ("data", "more")):
+        with pytest.raises(ValueError, match="other settings .*'data'"):
+            check_same_config(replace(config, data=data), output)
+
+
+def test_each_file_is_listed_once(begun, tmp_path):
+    config, files = begun
+    data = Path(config.data[0])
+    (data / "again.png").symlink_to(data / "camera0.png")
+    several = (str(data), f"{data}/", str(data / "rocket1.png"))
+    listed = FileList.of_folders(replace(config, data=several))
+    assert len(listed.training) + len(listed.held_out) == 10
+    assert not set(listed.training) & set(listed.held_out)
+
+
+def test_files_that_are_gone_are_said_and_too_many_refused(begun, caplog):
+    config, files = begun
+    output = Path(config.output)
+    os.remove(files.training[3])
+    assert files_of_run(config, output) == files
+    assert f"1 files of the run are gone, {files.training[3]} first" in caplog.text
+    os.remove(files.held_out[0])
+    with pytest.raises(ValueError, match="max_bad_files=1. Received: 2 are gone, "):
+        files_of_run(replace(config, max_bad_files=1), output)
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_a_remark(begun, caplog):
+    config, files = begun
+    os.remove(Path(config.output, "files.json"))
+    check_same_config(config, Path(config.output))
+    assert files_of_run(config, Path(config.output)) == files
+    assert "has no list of its files" in caplog.text
+
+
+def test_a_damaged_list_is_named(begun):
+    config, _ = begun
+    Path(config.output, "files.json").write_text("{}")
+    with pytest.raises(ValueError, match="expected a run's list of files. Received: .*files.json"):
+        files_of_run(config, Path(config.output))
+
+
+def test_too_few_photographs_say_how_many_it_takes(base, pictures, tmp_path):
+    for path in sorted(pictures.iterdir())[:6]:
+        shutil.copy(path, tmp_path)
+    config = replace(base, data=(str(tmp_path),), held_out=16, output=str(tmp_path / "run"))
+    with pytest.raises(ValueError, match="17 or more, or --held_out .* Received: 6"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+WORKERS = {"worker": ["a:1", "b:1"]}
+WITH_CHIEF = {"chief": ["c:1"], "worker": ["a:1", "b:1"]}
+
+
+@pytest.mark.parametrize(
+    "cluster, task, expected",
+    [
+        (None, None, None),
+        (WORKERS, {"type": "worker", "index": 0}, None),
+        (WORKERS, {"type": "worker", "index": 1}, 1),
+        (WITH_CHIEF, {"type": "chief", "index": 0}, None),
+        (WITH_CHIEF, {"type": "worker", "index": 0}, 0),
+        (WITH_CHIEF, {"type": "worker", "index": 1}, 1),
+    ],
+)
+def test_one_process_of_several_keeps_the_run(base, monkeypatch, cluster, task, expected):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if cluster:
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    config = replace(base, strategy="multi_worker")
+    assert loop._worker_beside_the_chief(config, None) == expected
+    assert loop._worker_beside_the_chief(base, None) is None
+    assert loop._worker_beside_the_chief(config, make_strategy("one_device")) is None
 
 
 # Steps.

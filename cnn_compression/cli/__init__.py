@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit status: 0, 1 if anything failed, 2 if the words are no command, 130 if interrupted.
     """
+    _mend_streams()
     _quieten_tensorflow()
     try:
         status = _dispatch(sys.argv[1:] if argv is None else list(argv))
@@ -118,6 +119,20 @@ def _errors_of_tensorflow() -> tuple[type[Exception], ...]:
     """What its ops raise (out of memory, say), if it was started; to import it takes seconds."""
     tensorflow = sys.modules.get("tensorflow")
     return (tensorflow.errors.OpError,) if tensorflow else ()
+
+
+def _mend_streams() -> None:
+    """What was closed (`2>&-`) is the null device, so that no file of ours takes its number; a name
+    that a stream's encoding lacks is escaped."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(file, True)
+    os.close(file)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # not of a host that put a stream of its own there
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _quieten_tensorflow() -> None:

@@ -1,5 +1,6 @@
 """`cnn-compression benchmark`: models beside the codecs that people would pick instead."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -129,19 +130,20 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
     if output:
         places.make_folders([output / ROWS])
-    with store.Store(output / ROWS if output else None) as kept:
-        measured = _measure(sources, codecs, values.sizes, kept, tally)
-    if measured:
-        report, options = _report(values, arguments, anchor, measured)
-        text, title = report.markdown(_all(measured), options), options.title
-        print(report.summary(_all(measured), options) if output else text, end="")
-        if output:
-            table = rows.csv_text(kept.rows.values())
-            written = {"rows.csv": table.encode(), "report.md": text.encode()}
-            written |= _plots(measured, title, codecs)
-            cropped = [source for source in cropped if source in measured]
-            written |= _crops(values, codecs, cropped, measured)
-            _write(output, written)
+    with files.locked(output) if output else contextlib.nullcontext():
+        with store.Store(output / ROWS if output else None) as kept:
+            measured = _measure(sources, codecs, values.sizes, kept, tally)
+        if measured:
+            report, options = _report(values, arguments, anchor, measured)
+            text, title = report.markdown(_all(measured), options), options.title
+            print(report.summary(_all(measured), options) if output else text, end="")
+            if output:
+                table = rows.csv_text(kept.rows.values())
+                written = {"rows.csv": table.encode(), "report.md": text.encode()}
+                written |= _plots(measured, title, codecs)
+                cropped = [source for source in cropped if source in measured]
+                written |= _crops(values, codecs, cropped, measured)
+                _write(output, written)
     return tally.status
 
 

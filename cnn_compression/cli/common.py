@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from itertools import zip_longest
 from absl import flags
 
 import cnn_compression
+from cnn_compression import process
 from cnn_compression.payload.layout import MAX_PIXELS
 
 # What TensorFlow puts before the text of an error inside a graph.
@@ -125,15 +125,14 @@ def add_output_flags(values: flags.FlagValues, default: str) -> None:
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow, which takes seconds, without what it prints at that.
+    """As `process.start_tensorflow`, without any line.
 
     Call it before the first import of a module of ours that needs TensorFlow: 2.21 writes some
-    lines before it reads TF_CPP_MIN_LOG_LEVEL, and straight to the descriptor.
+    lines before it reads TF_CPP_MIN_LOG_LEVEL, and straight to the descriptor, which is ours here.
     """
-    if "tensorflow" in sys.modules or os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "3":
-        return
-    with python_alone_on_stderr():
-        importlib.import_module("tensorflow")
+    quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "3"
+    with python_alone_on_stderr() if quiet else contextlib.nullcontext():
+        process.start_tensorflow()
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         def decode(read: tuple[bytes, layout.Header], output: Path) -> Result:
             payload, header = read
             file = restore(payload, header, pictures.ending(output))
-            streams.write(output, file)
+            streams.write(output, file, values.overwrite)
             before, pixels = len(payload), header.height * header.width
             return Result(before, len(file), before, pixels, output)
 

@@ -85,7 +85,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
         def encode(picture: Picture, output: Path) -> Result:
             payload, pixels = compress(picture)
-            streams.write(output, payload)
+            streams.write(output, payload, values.overwrite)
             before, size = len(picture.contents), len(payload)
             notes = [*picture.notes]
             if size > before:

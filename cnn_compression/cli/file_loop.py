@@ -84,7 +84,8 @@ def convert(
         each(targets, one, tally, at_once=jobs)
     finally:
         if values.manifest:
-            manifest.write(Path(values.manifest), manifest.joined(rows, tally.rows))
+            replaces = values.overwrite or values.skip_existing
+            manifest.write(Path(values.manifest), manifest.joined(rows, tally.rows), replaces)
     print(tally.summary, file=sys.stderr if _fills_stdout(values, arguments) else sys.stdout)
     return tally.status
 

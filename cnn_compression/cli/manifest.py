@@ -16,7 +16,7 @@ FIELDS = ("input", "output", "bytes", "bpp", "status")
 DONE, SKIPPED = "done", "skipped"  # of `status`; anything else is the reason of a failure
 
 
-def write(path: Path, rows: Iterable[tuple]) -> None:
+def write(path: Path, rows: Iterable[tuple], overwrite: bool) -> None:
     """Writes rows of `FIELDS`; the name's ending, `.csv` or `.jsonl`, says how."""
     text = io.StringIO(newline="")
     if path.suffix.lower() == ".csv":
@@ -25,7 +25,7 @@ def write(path: Path, rows: Iterable[tuple]) -> None:
         for row in rows:
             line = json.dumps(dict(zip(FIELDS, row, strict=True)), ensure_ascii=False)
             text.write(line + "\n")
-    streams.write(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    streams.write(path, text.getvalue().encode("utf-8", "surrogateescape"), overwrite)
 
 
 def read(path: Path) -> list[tuple]:

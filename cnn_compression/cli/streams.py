@@ -45,15 +45,19 @@ def read(path: Path) -> bytes:
     return sys.stdin.buffer.read()
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes, overwrite: bool) -> None:
     """Writes a stream in place, and a file whole or not at all.
 
+    Args:
+        overwrite: as of `files.write_atomically`.
+
     Raises:
+        FileExistsError: as of `files.write_atomically`.
         BrokenPipeError: who read the stream has gone.
         OSError: it cannot be written.
     """
     if not is_stream(path):
-        files.write_atomically(path, data)
+        files.write_atomically(path, data, overwrite)
         return
     number = descriptor(path)
     standard = {1: sys.stdout, 2: sys.stderr}.get(number)

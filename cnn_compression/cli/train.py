@@ -15,7 +15,8 @@ HELP = """
 usage: cnn-compression train --output=FOLDER [flags] FOLDERS...
 
 Trains a model on the images in folders, whose names add to --data. The same command goes on from
-the last checkpoint in --output if the run was stopped. `export` makes a codec of what it writes.
+the last checkpoint in --output if the run was stopped, with the images that it began with: what is
+added to the folders later is left out. `export` makes a codec of what it writes.
 """
 
 DEFINERS = {

@@ -5,12 +5,15 @@
 one picture's compact image.
 """
 
+from cnn_compression.process import start_tensorflow
+
 __all__ = ["Codec", "fingerprint", "load"]
 
 
 def __getattr__(name):
     # Where models lie can be asked without TensorFlow, which takes seconds to import.
     if name in __all__:
+        start_tensorflow()
         from cnn_compression.codec import codec
 
         return getattr(codec, name)

@@ -2,9 +2,14 @@
 
 import functools
 import hashlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, overload
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from cnn_compression.codec import targets
@@ -13,9 +18,11 @@ from cnn_compression.codec.inputs import as_payload, as_pixels, mended
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.codec.pair import TILE, PairCodec
 from cnn_compression.jpeg import coding
-from cnn_compression.models.multi_scale import as_multi_scale
+from cnn_compression.models.com_rec import ComRec
+from cnn_compression.models.multi_scale import MultiScale, as_multi_scale
 from cnn_compression.payload import layout, layout_ops
 from cnn_compression.payload.layout import PayloadError
+from cnn_compression.process import check_not_forked
 from cnn_compression.tensors.canvas import on_canvas
 from cnn_compression.tensors.functions import traced
 from cnn_compression.tensors.levels import to_unit
@@ -29,11 +36,15 @@ if keras.backend.backend() != "tensorflow":
         f"Received: {keras.backend.backend()}"
     )
 
+Pixels = npt.NDArray[np.uint8]
+Qualities = int | Sequence[int] | npt.NDArray[np.integer] | tf.Tensor
+Report = Callable[[int, int], None]  # see `Codec.reporting`
+
 _IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
 _MAX_PIXELS = tf.TensorSpec((), tf.int64)
 
 
-def fingerprint(model):
+def fingerprint(model: ComRec | MultiScale) -> str:
     """16 hexadecimal digits that name a decoder: SHA-256 over what its RecCNNs compute with.
 
     Two models with the same RecCNNs read each other's payloads, whatever their ComCNNs and
@@ -49,26 +60,43 @@ def fingerprint(model):
     return digest.hexdigest()[:16]
 
 
-def load(name_or_path="default"):
-    """Loads a codec.
+_loading = threading.Lock()  # threads that want one model at once get one codec
 
-    Args:
-        name_or_path: see `find_model`.
 
-    Returns:
-        `Codec`; the same one where the same file is asked for again.
-
-    Raises:
-        ValueError: where no such model is found, or it cannot be read.
-    """
-    return _load(find_model(name_or_path))
+def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec":
+    """`cnn_compression.load`."""
+    check_not_forked()
+    file = find_model(name_or_path)
+    with _loading:
+        return _load(file)
 
 
 @functools.lru_cache(maxsize=4)
 def _load(file):
     # .../<name>/<version>/assets.extra/model.json, or <run>/model.keras
     exported = file.parent.name == EXPORTED_FILE.parent.name
-    return Codec(load_model(file), name=file.parents[2 if exported else 0].name)
+    codec = Codec(load_model(file), name=file.parents[2 if exported else 0].name)
+    codec._file = file
+    return codec
+
+
+def _from_file(file, name, fingerprint, tile, report):
+    """A codec that was loaded where it was pickled; on another machine by its name."""
+    codec = load(file if os.path.exists(file) else name)
+    if codec.fingerprint != fingerprint:
+        raise ValueError(
+            f"expected model {fingerprint}, of which a codec was pickled. Received: {name!r}, "
+            f"which is {codec.fingerprint} here"
+        )
+    if (tile, report) == (codec.tile, None):
+        return codec
+    return codec._with(tile, report)
+
+
+def _from_weights(config, weights, *settings):
+    model = keras.saving.deserialize_keras_object(config)
+    model.set_weights(weights)
+    return Codec(model, *settings)
 
 
 class Codec:
@@ -76,6 +104,9 @@ class Codec:
 
     Large images go through the networks in tiles. At effort 0 that changes nothing but the memory
     it takes; `refine` looks no further than a tile.
+
+    It can be pickled and copied: as the file that it was loaded from, or as its weights. In a
+    process that was forked from one in which TensorFlow runs it raises RuntimeError.
 
     Args:
         model: `MultiScale`, or a `ComRec`, which then serves all qualities.
@@ -92,15 +123,23 @@ class Codec:
         ValueError: for another tile.
     """
 
-    def __init__(self, model, name="codec", tile=TILE, report=None):
+    def __init__(
+        self,
+        model: ComRec | MultiScale,
+        name: str = "codec",
+        tile: int = TILE,
+        report: Report | None = None,
+    ):
         if tile < 1 or tile % 256:
             raise ValueError(f"tile must be a multiple of 256. Received: {tile}")
+        check_not_forked()
         self.model, self.name, self.tile = as_multi_scale(model), name, tile
+        self._report, self._file = report, None  # `load` knows the file
         self._pairs = [PairCodec(pair, tile, report) for pair in self.model.pairs]
         self.fingerprint = fingerprint(self.model)
         self._functions = {}
 
-    def reporting(self, report):
+    def reporting(self, report: Report | None) -> "Codec":
         """The same codec, which tells how far it is with an image.
 
         Args:
@@ -110,7 +149,31 @@ class Codec:
         Returns:
             `Codec`, which cannot be exported.
         """
-        return Codec(self.model, self.name, self.tile, report)
+        return self._with(self.tile, report)
+
+    def _with(self, tile, report):
+        codec = Codec(self.model, self.name, tile, report)
+        codec._file = self._file
+        return codec
+
+    def __repr__(self) -> str:
+        scales = "/".join(map(str, self.model.scales))
+        return f"<Codec {self.name!r} {self.fingerprint}, scales {scales}>"
+
+    def __reduce__(self):
+        """To the file where it was loaded from, else to its weights: graphs are made anew."""
+        settings = (self.tile, self._report)
+        if self._file:
+            return _from_file, (self._file, self.name, self.fingerprint, *settings)
+        config = keras.saving.serialize_keras_object(self.model)
+        return _from_weights, (config, self.model.get_weights(), self.name, *settings)
+
+    # For an array of one image `bytes`, for a batch a list of them: their shapes are no types.
+    @overload
+    def encode(self, image: Pixels, quality: Qualities = 50, effort: int = 0) -> bytes | Any: ...
+
+    @overload
+    def encode(self, image: tf.Tensor, quality: Qualities = 50, effort: int = 0) -> tf.Tensor: ...
 
     def encode(self, image, quality=50, effort=0):
         """Compresses an image or a batch of images of one size.
@@ -139,6 +202,28 @@ class Codec:
         if isinstance(image, tf.Tensor) or not tf.executing_eagerly():
             return payload
         return payload.numpy() if single else payload.numpy().tolist()
+
+    @overload
+    def encode_to(
+        self,
+        image: Pixels,
+        *,
+        target_bytes: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        effort: int = 0,
+    ) -> bytes: ...
+
+    @overload
+    def encode_to(
+        self,
+        image: tf.Tensor,
+        *,
+        target_bytes: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        effort: int = 0,
+    ) -> tf.Tensor: ...
 
     def encode_to(self, image, *, target_bytes=None, target_bpp=None, target_psnr=None, effort=0):
         """Compresses an image to a size or to a PSNR: exactly one target is given.
@@ -178,7 +263,7 @@ class Codec:
             raise targets.out_of_reach(self, image, effort, *given.popitem())
         return payload if isinstance(image, tf.Tensor) else payload.numpy()
 
-    def size_encoder(self, effort=0):
+    def size_encoder(self, effort: int = 0) -> Callable[..., Any]:
         """`tf.function`: the payload of the highest quality that is no larger than a limit.
 
         uint8 `[H, W, C]` and int32 scalar, bytes, to payload string scalar and that quality, int32
@@ -188,7 +273,7 @@ class Codec:
         search = functools.partial(targets.encode_to_size, self, effort)
         return self._kept("size", effort, search, [_IMAGE, tf.TensorSpec((), tf.int32)])
 
-    def psnr_encoder(self, effort=0):
+    def psnr_encoder(self, effort: int = 0) -> Callable[..., Any]:
         """`tf.function`: the payload of the lowest quality that restores to at least a PSNR.
 
         uint8 `[H, W, C]` and float32 scalar, dB, to payload string scalar and that quality, int32
@@ -199,8 +284,13 @@ class Codec:
         return self._kept("psnr", effort, search, [_IMAGE, tf.TensorSpec((), tf.float32)])
 
     def psnr_of(self, image, payload):
-        """dB, float32 scalar, of what a payload of this codec, string scalar, restores to."""
-        return psnr(image, self.restore(coding.decode(payload), layout_ops.unpack(payload)))
+        """dB, float32 scalar, of what a payload of this codec, string scalar, restores to.
+
+        It is a number where that is the image itself: with an infinity on its way a host's
+        `tf.debugging.enable_check_numerics` would end the search for a target.
+        """
+        image_hat = self.restore(coding.decode(payload), layout_ops.unpack(payload))
+        return psnr(image, image_hat, least_error=1e-30)
 
     def _kept(self, name, effort, function, signature):
         """`function` as the `tf.function` of this name and effort, made once."""
@@ -210,6 +300,16 @@ class Codec:
         if (name, effort) not in self._functions:
             self._functions[name, effort] = traced(function, signature)
         return self._functions[name, effort]
+
+    @overload
+    def decode(
+        self,
+        payload: bytes | bytearray | memoryview | Sequence[bytes],
+        max_pixels: int = layout.MAX_PIXELS,
+    ) -> Pixels: ...
+
+    @overload
+    def decode(self, payload: tf.Tensor, max_pixels: int = layout.MAX_PIXELS) -> tf.Tensor: ...
 
     def decode(self, payload, max_pixels=layout.MAX_PIXELS):
         """Restores an image, or a batch of images of one size.
@@ -228,6 +328,7 @@ class Codec:
                 too large an image (in graph mode `tf.errors.InvalidArgumentError`, the same words).
             ValueError: for a batch of images of different sizes.
         """
+        check_not_forked()
         payload = as_payload(payload)
         payloads = tf.convert_to_tensor(payload, tf.string)
         if payloads.shape.rank not in (0, 1):
@@ -252,7 +353,7 @@ class Codec:
         if len(sizes) > 1:
             raise ValueError(f"expected images of one size in a batch. Received: {sorted(sizes)}")
 
-    def encoder(self, effort=0):
+    def encoder(self, effort: int = 0) -> Callable[..., Any]:
         """`tf.function`: uint8 `[H, W, C]`, int32 scalar of 1..100 to a payload, string scalar."""
 
         def encode_one(image, quality):
@@ -305,7 +406,7 @@ class Codec:
         )
         return self.model.route(squares[None], qualities)
 
-    def batch_encoder(self, effort=0):
+    def batch_encoder(self, effort: int = 0) -> Callable[..., Any]:
         """`tf.function`: uint8 `[N, H, W, C]`, int32 `[N]` of 1..100 to payloads, string `[N]`."""
 
         def encode_batch(images, quality):
@@ -384,6 +485,7 @@ class Codec:
 
     def _as_images(self, image):
         """An image or a batch as a uint8 tensor, and whether it is one image."""
+        check_not_forked()
         images = image if isinstance(image, tf.Tensor) else np.asarray(image)
         shape = tuple(images.shape) if images.shape is not None else ()
         known = (1, 3) if self.model.channels == 3 else (1,)

@@ -60,10 +60,11 @@ def refine(pair, image, compact, quality, grey, steps):
         return number + 1, compact - rate * direction, mean, square, best, tf.minimum(costs, least)
 
     zeros = tf.zeros_like(compact)
+    most = tf.fill(tf.shape(quality), tf.float32.max)
     _, last, _, _, best, least = tf.while_loop(
         lambda number, *_: number < steps,
         step,
-        (tf.constant(0), compact, zeros, zeros, compact, tf.fill(tf.shape(quality), float("inf"))),
+        (tf.constant(0), compact, zeros, zeros, compact, most),
         maximum_iterations=steps,
     )
     return tf.where((cost(last) < least)[:, None, None, None], last, best)

@@ -4,7 +4,15 @@ They are found without TensorFlow; to read one imports it.
 """
 
 import json
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from cnn_compression.process import check_not_forked, start_tensorflow
+
+if TYPE_CHECKING:
+    from cnn_compression.models.com_rec import ComRec
+    from cnn_compression.models.multi_scale import MultiScale
 
 # What a training run writes; and what an exported folder carries beside its SavedModel: how to
 # build the Keras model whose weights are the SavedModel's variables.
@@ -12,13 +20,13 @@ RUN_FILE = "model.keras"
 EXPORTED_FILE = Path("assets.extra", "model.json")
 
 
-def model_folders():
+def model_folders() -> list[Path]:
     """Where named models are looked for: with the package, in a checkout or a wheel; then here."""
     package = Path(__file__).resolve().parents[1]
     return [package.parent / "saved_models", package / "saved_models", Path("saved_models")]
 
 
-def find_model(name_or_path):
+def find_model(name_or_path: str | os.PathLike[str]) -> Path:
     """The file that a model is read from: `.keras` of a training run, `.json` of an exported one.
 
     Args:
@@ -46,7 +54,7 @@ def find_model(name_or_path):
     )
 
 
-def installed_models():
+def installed_models() -> list[Path]:
     """The files, as of `find_model`, of all that have a name; the newest of each name first."""
     files = [file for home in model_folders() for file in home.glob(f"*/*/{EXPORTED_FILE}")]
     versions = [file.resolve() for file in files if file.parents[1].name.isdigit()]
@@ -54,12 +62,15 @@ def installed_models():
     return sorted(dict.fromkeys(newest_first), key=lambda file: file.parents[2])
 
 
-def load_model(name_or_path):
+def load_model(name_or_path: str | os.PathLike[str]) -> Union["ComRec", "MultiScale"]:
     """Reads a `ComRec` or a `MultiScale` from where `find_model` finds it.
 
     Raises:
         ValueError: where there is no model, or what is there cannot be read.
+        RuntimeError: in a process that was forked from one in which TensorFlow runs.
     """
+    check_not_forked()
+    start_tensorflow()
     import keras
 
     from cnn_compression.models.com_rec import ComRec

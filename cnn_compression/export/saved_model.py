@@ -1,10 +1,12 @@
 """codec -> SavedModel, as TensorFlow Serving and `tf.saved_model.load` want it."""
 
-import contextlib
+import os
 import re
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cnn_compression import files
 from cnn_compression.codec import Codec, load
 from cnn_compression.codec.model_files import write_exported
 from cnn_compression.export import graph, warmup
@@ -15,14 +17,14 @@ _MOST_PIXELS = (2**31 - 2**20) // 3  # a protocol buffer ends at 2 GiB
 
 
 def export(
-    models,
-    name="",
-    output="saved_models",
-    version=0,
-    ranges=None,
-    handovers=None,
-    max_pixels=MAX_PIXELS,
-):
+    models: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    name: str = "",
+    output: str | os.PathLike[str] = "saved_models",
+    version: int = 0,
+    ranges: Sequence[Sequence[int]] | None = None,
+    handovers: Sequence[Sequence[float]] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Path:
     """Writes `<output>/<name>/<version>/`, whole or not at all.
 
     The folder is a SavedModel with `signatures`, and says in `assets.extra/` how the Keras model of
@@ -47,36 +49,35 @@ def export(
     Raises:
         ValueError: where a model is none or they do not go together, the name is no name, the
             version is taken, or `max_pixels` are more than a tensor's bytes can say.
+        OSError: where another process exports to the same folder.
     """
     codec = _joined(models, ranges, handovers)
     name = name or codec.name
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"name must be letters, digits, '_', '-' and '.'. Received: {name!r}")
     folder = Path(output, name)
-    taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-    version = version or max(taken, default=0) + 1
     if not 1 <= max_pixels <= _MOST_PIXELS:
         raise ValueError(f"max_pixels must be in 1..{_MOST_PIXELS}. Received: {max_pixels}")
-    if version < 1 or version in taken:
-        raise ValueError(f"version must be from 1 and not of {taken}. Received: {version}")
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{version}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
-    try:
-        write_exported(codec.model, temporary, signatures(codec, max_pixels))
-        graph.make_light(temporary)
-        warmup.write(codec, name, temporary)
-        temporary.rename(folder / str(version))
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only where it is empty
+    with files.locked(folder):
+        taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+        version = version or max(taken, default=0) + 1
+        if version < 1 or version in taken:
+            raise ValueError(f"version must be from 1 and not of {taken}. Received: {version}")
+        temporary = folder / f".{version}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
+        try:
+            write_exported(codec.model, temporary, signatures(codec, max_pixels))
+            graph.make_light(temporary)
+            warmup.write(codec, name, temporary)
+            temporary.rename(folder / str(version))
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder / str(version)
 
 
 def _joined(models, ranges, handovers):
     """One `Codec` of one or several models."""
-    models = [models] if isinstance(models, (str, Path)) else list(models)
+    models = [models] if isinstance(models, (str, os.PathLike)) else list(models)
     codecs = [load(model) for model in models]
     if len(codecs) == 1 and ranges is None:
         return codecs[0]

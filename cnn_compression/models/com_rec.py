@@ -44,16 +44,32 @@ class ComRec(keras.Model):
         self(np.zeros((1, 16, 16, self.channels), np.float32), np.array([50], np.int32))
 
     @classmethod
-    def from_preset(cls, preset="fast", channels=3, scale=2, rec=None, **kwargs):
+    def from_preset(
+        cls, preset="fast", channels=3, scale=2, rec=None, precision="float32", **kwargs
+    ):
         """A new model with random weights: `fast` (the default) or `paper` (1708.00838).
 
-        `rec` are arguments of the RecCNN that differ from the preset's, further ones the class'.
+        `rec` are arguments of the RecCNN that differ from the preset's, `precision` is that of both
+        networks' inner layers, further ones are the class'.
         """
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {sorted(PRESETS)}. Received: {preset!r}")
         com_class, rec_class = PRESETS[preset]
-        com = com_class(channels, scale, name="com")
-        return cls(com, rec_class(channels, scale, name="rec", **rec or {}), name=preset, **kwargs)
+        com = com_class(channels, scale, precision=precision, name="com")
+        rec = rec_class(channels, scale, precision=precision, name="rec", **rec or {})
+        return cls(com, rec, name=preset, **kwargs)
+
+    def in_precision(self, precision, **changes):
+        """A pair with the same weights, but its own, whose inner layers compute in a precision.
+
+        `changes` are arguments of the class that differ too.
+        """
+        config = self.get_config() | changes
+        for name in ("com", "rec"):
+            config[name]["config"]["precision"] = precision
+        pair = type(self).from_config(config)
+        pair.set_weights(self.get_weights())
+        return pair
 
     def compact(self, image, quality, training=False, size=None):
         """Image to compact.

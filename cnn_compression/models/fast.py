@@ -21,8 +21,19 @@ from cnn_compression.tensors.shapes import (
 )
 
 
+class FastNetwork(Network):
+    """What the two have in common."""
+
+    scales = (1, 2, 4)
+
+    def _blocks(self, name, count, filters):
+        return [
+            ResidualBlock(filters, dtype=self.precision, name=f"{name}{i}") for i in range(count)
+        ]
+
+
 @keras.saving.register_keras_serializable(package="cnn_compression")
-class FastComCNN(Network):
+class FastComCNN(FastNetwork):
     """Image to compact: its `scale` x `scale` mean plus what a residual network adds.
 
     Args:
@@ -32,14 +43,12 @@ class FastComCNN(Network):
         blocks: number of residual blocks, at half of the image's size or at the compact image's.
     """
 
-    scales = (1, 2, 4)
-
     def __init__(self, channels=3, scale=2, filters=32, blocks=2, **kwargs):
         super().__init__(channels, scale, **kwargs)
         self.filters, self.blocks = filters, blocks
-        self.embedding = QualityEmbedding(name="embedding")
-        self.head = conv(filters, name="head")
-        self.body = [ResidualBlock(filters, name=f"block{i}") for i in range(blocks)]
+        self.embedding = QualityEmbedding(dtype=self.precision, name="embedding")
+        self.head = conv(filters, dtype=self.precision, name="head")
+        self.body = self._blocks("block", blocks, filters)
         self.tail = conv(
             channels * (4 if scale == 1 else 1),
             kernel_initializer="zeros",
@@ -72,7 +81,7 @@ class FastComCNN(Network):
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
-class FastRecCNN(Network):
+class FastRecCNN(FastNetwork):
     """compact_hat to image_hat: plain upsampling plus the residual of a two-level network.
 
     Residual blocks at half of the image's size stand around wider ones at a quarter: the inner ones
@@ -88,8 +97,6 @@ class FastRecCNN(Network):
         inner_blocks: residual blocks of the inner level.
     """
 
-    scales = (1, 2, 4)
-
     def __init__(
         self,
         channels=3,
@@ -103,17 +110,17 @@ class FastRecCNN(Network):
         super().__init__(channels, scale, **kwargs)
         self.filters, self.blocks = filters, blocks
         self.inner_filters, self.inner_blocks = inner_filters, inner_blocks
-        self.embedding = QualityEmbedding(name="embedding")
+        self.embedding = QualityEmbedding(dtype=self.precision, name="embedding")
         self.emphasis = Emphasis(name="emphasis")
         if scale < 4:
-            self.head = conv(filters, name="head")
-            self.before = [ResidualBlock(filters, name=f"before{i}") for i in range(blocks)]
-            self.down = conv(inner_filters, 2, strides=2, name="down")
+            self.head = conv(filters, dtype=self.precision, name="head")
+            self.before = self._blocks("before", blocks, filters)
+            self.down = conv(inner_filters, 2, strides=2, dtype=self.precision, name="down")
         else:
-            self.head = conv(inner_filters, name="head")
-        self.inner = [ResidualBlock(inner_filters, name=f"inner{i}") for i in range(inner_blocks)]
-        self.up = conv(4 * filters, 1, name="up")
-        self.after = [ResidualBlock(filters, name=f"after{i}") for i in range(blocks)]
+            self.head = conv(inner_filters, dtype=self.precision, name="head")
+        self.inner = self._blocks("inner", inner_blocks, inner_filters)
+        self.up = conv(4 * filters, 1, dtype=self.precision, name="up")
+        self.after = self._blocks("after", blocks, filters)
         self.tail = conv(4 * channels, kernel_initializer="zeros", dtype="float32", name="tail")
         # In pixels at the two sizes; half of an inner one's neighbourhood may lie across its edge.
         outer, inner = 2 * (1 + 2 * blocks), 4 * (1 + 2 * inner_blocks)

@@ -1,4 +1,8 @@
-"""Keras blocks that the models share. All tensors are float and channels last."""
+"""Keras blocks that the models share. All tensors are float and channels last.
+
+Keras has settings for a whole process: a data format, a float type, a policy of precision. They
+are the host's; nothing here follows them.
+"""
 
 import keras
 import numpy as np
@@ -12,8 +16,9 @@ from cnn_compression.tensors.dct import BLOCK_DCT, map_blocks
 
 def conv(filters, size=3, **kwargs):
     """A convolution that keeps H and W (zero padding), He-initialised for the ReLU after it."""
-    settings = {"padding": "same", "kernel_initializer": "he_normal"} | kwargs
-    return keras.layers.Conv2D(filters, size, **settings)
+    fixed = {"data_format": "channels_last"}
+    defaults = {"padding": "same", "kernel_initializer": "he_normal", "dtype": "float32"}
+    return keras.layers.Conv2D(filters, size, **fixed, **defaults | kwargs)
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -25,13 +30,14 @@ class QualityEmbedding(keras.layers.Layer):
 
     Args:
         units: size of the vector.
+        dtype: precision, as of any layer of Keras.
     """
 
-    def __init__(self, units=32, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, units=32, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
         self.units = units
-        self.hidden = keras.layers.Dense(units, activation="relu", name="hidden")
-        self.out = keras.layers.Dense(units, activation="relu", name="out")
+        self.hidden = keras.layers.Dense(units, activation="relu", dtype=dtype, name="hidden")
+        self.out = keras.layers.Dense(units, activation="relu", dtype=dtype, name="out")
 
     def build(self, input_shape):
         self.hidden.build((None, 3))
@@ -56,17 +62,18 @@ class ResidualBlock(keras.layers.Layer):
 
     Args:
         filters: channels of the input, of the hidden features and of the output.
+        dtype: precision, as of any layer of Keras.
     """
 
-    def __init__(self, filters, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(self, filters, dtype="float32", **kwargs):
+        super().__init__(dtype=dtype, **kwargs)
         self.filters = filters
-        self.conv1 = conv(filters, name="conv1")
+        self.conv1 = conv(filters, dtype=dtype, name="conv1")
         # A tenth of He's variance: deep stacks without normalisation start near the identity.
         small = keras.initializers.VarianceScaling(0.1, "fan_in")
-        self.conv2 = conv(filters, kernel_initializer=small, name="conv2")
+        self.conv2 = conv(filters, kernel_initializer=small, dtype=dtype, name="conv2")
         self.modulation = keras.layers.Dense(
-            2 * filters, kernel_initializer="zeros", name="modulation"
+            2 * filters, kernel_initializer="zeros", dtype=dtype, name="modulation"
         )
 
     def build(self, x_shape, embedding_shape):
@@ -86,7 +93,8 @@ class ResidualBlock(keras.layers.Layer):
             scale = 1.0 + scale[0]
             bias = self.conv1.bias * scale + shift[0]
             # Not as BiasAdd: added within the convolution it costs memory for each size that comes.
-            y = ops.conv(x, self.conv1.kernel * scale, padding="same") + bias
+            kernel = self.conv1.kernel * scale
+            y = ops.conv(x, kernel, padding="same", data_format="channels_last") + bias
         else:
             y = self.conv1(x) * (1.0 + scale)[:, None, None] + shift[:, None, None]
         return x + self.conv2(frame(ops.relu(y)))
@@ -136,6 +144,6 @@ class Emphasis(keras.layers.Layer):
         of_luma = transform - chroma_gain * np.eye(64, dtype=np.float32)
         of_luma = of_luma[:, :, None, :, None] * np.tile(weights, (len(weights), 1))[:, None]
         matrices = ops.reshape(of_luma, (-1, depth, depth))
-        matrices += chroma_gain * ops.eye(depth)
+        matrices += chroma_gain * np.eye(depth, dtype=np.float32)
         # Levels count from JPEG's 128.
         return map_blocks(x, matrices, 128 / 255 * (1.0 - gains[:, :1, None]), size)

@@ -69,7 +69,9 @@ class MultiScale(keras.Model):
             Two int32 `[N]`: positions in `pairs`, and qualities 1..100.
         """
         pair_of_image = ops.zeros_like(quality)
-        for scale, limits in zip(self.scales[:-1], self.limits, strict=True):
+        # Infinity in a graph would end a host's process that has TensorFlow look for it.
+        finite = np.minimum(self.limits, np.finfo(np.float32).max)
+        for scale, limits in zip(self.scales[:-1], finite, strict=True):
             limit = ops.take(limits, quality - 1)
             hands_over = 255.0 * fine_texture(squares, scale) >= limit
             pair_of_image += ops.cast(hands_over, "int32")

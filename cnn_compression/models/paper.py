@@ -30,9 +30,10 @@ class PaperComCNN(Network):
 
     def __init__(self, channels=1, scale=2, **kwargs):
         super().__init__(channels, scale, **kwargs)
-        self.conv1 = conv(64, activation="relu", name="conv1")
+        self.conv1 = conv(64, activation="relu", dtype=self.precision, name="conv1")
         # "same" would have its zeros of even sides on the right and below only.
-        self.conv2 = conv(64, strides=2, padding="valid", activation="relu", name="conv2")
+        half = {"strides": 2, "padding": "valid", "activation": "relu"}
+        self.conv2 = conv(64, **half, dtype=self.precision, name="conv2")
         self.conv3 = conv(channels, dtype="float32", name="conv3")
         self.reach = 4
 
@@ -62,9 +63,11 @@ class PaperRecCNN(Network):
 
     def __init__(self, channels=1, scale=2, **kwargs):
         super().__init__(channels, scale, **kwargs)
-        self.conv1 = conv(64, activation="relu", name="conv1")
-        self.convs = [conv(64, use_bias=False, name=f"conv{i}") for i in range(2, 20)]
-        self.norms = [keras.layers.BatchNormalization(name=f"norm{i}") for i in range(2, 20)]
+        self.conv1 = conv(64, activation="relu", dtype=self.precision, name="conv1")
+        inner = {"dtype": self.precision}
+        self.convs = [conv(64, use_bias=False, name=f"conv{i}", **inner) for i in range(2, 20)]
+        norm = keras.layers.BatchNormalization
+        self.norms = [norm(name=f"norm{i}", **inner) for i in range(2, 20)]
         self.conv20 = conv(channels, kernel_initializer="zeros", dtype="float32", name="conv20")
         self.reach = 26
 

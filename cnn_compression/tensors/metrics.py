@@ -52,19 +52,20 @@ def mse(a, b):
     return tf.cast(total / tf.cast(pixels, tf.float64), tf.float32)
 
 
-def psnr(a, b):
+def psnr(a, b, least_error=0.0):
     """Peak signal-to-noise ratio in dB, the peak being 255.
 
     Args:
         a, b: uint8 `[H, W, C]` or `[N, H, W, C]`, 0..255, of the same shape.
+        least_error: what a smaller mean squared error is taken for, squared levels.
 
     Returns:
-        float32 scalar or `[N]`; +inf where the images are identical.
+        float32 scalar or `[N]`; +inf where the images are identical and `least_error` is 0.
 
     Raises:
         ValueError: they are not uint8, or their shapes are known and differ.
     """
-    return 10 * ops.log10(MAXIMUM**2 / mse(a, b))
+    return 10 * ops.log10(MAXIMUM**2 / tf.maximum(mse(a, b), least_error))
 
 
 def ssim(a, b):

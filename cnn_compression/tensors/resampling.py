@@ -8,7 +8,7 @@ from cnn_compression.tensors.shapes import depth_to_space, mirror_edges
 
 def downsample(x, factor):
     """Mean of each `factor` x `factor` square of `[N, H, W, C]`; H and W divide by it."""
-    return ops.average_pool(x, factor, factor, padding="valid")
+    return ops.average_pool(x, factor, factor, padding="valid", data_format="channels_last")
 
 
 def upsample_triangle(x):
@@ -60,7 +60,7 @@ def _phases(x):
     phases = np.stack([even, even[::-1]])  # of even and of odd pixels
     weights = np.einsum("iv,ju,cd->vucijd", phases, phases, np.eye(channels))
     kernel = weights.reshape(5, 5, channels, 4 * channels).astype(np.float32)
-    return ops.conv(x, kernel, padding="valid")
+    return ops.conv(x, kernel, padding="valid", data_format="channels_last")
 
 
 def _keys_cubic(t, a=-0.5):

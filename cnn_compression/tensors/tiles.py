@@ -74,9 +74,11 @@ def map_tiles(
         # In place: the ops of TensorFlow that copy would take the memory of the picture once more.
         return tf.raw_ops.InplaceUpdate(x=whole, i=rows, v=strip)
 
-    shape = [*sides, tf.shape(x)[-1] if depth is None else depth]
-    whole = _loop(put_row, counts[0], tf.raw_ops.Empty(shape=tf.stack(shape), dtype=dtype))
-    return whole
+    shape = tf.stack([*sides, tf.shape(x)[-1] if depth is None else depth])
+    # Floats are cleared: what happens to lie in memory may be a NaN, for which a host can have
+    # TensorFlow look (`tf.debugging.enable_check_numerics`).
+    empty = tf.raw_ops.Empty(shape=shape, dtype=dtype, init=dtype.is_floating)
+    return _loop(put_row, counts[0], empty)
 
 
 def map_pixels(function, x, depth=None):

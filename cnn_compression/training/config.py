@@ -74,7 +74,7 @@ class TrainConfig:
     checkpoint_steps: int = _at_least(2000, "Steps between checkpoints.", free=True)
     checkpoint_minutes: float = _at_least(5.0, "Minutes between checkpoints.", least=0, free=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for setting in fields(self):
             value, name = getattr(self, setting.name), setting.name
             choices = setting.metadata.get("choices")
@@ -96,12 +96,12 @@ class TrainConfig:
         if not self.data or not self.output:
             raise ValueError("data and output must be given: folders of images, and a folder")
 
-    def rec_arguments(self):
+    def rec_arguments(self) -> dict[str, int]:
         """`rec` as a dict of int."""
         pairs = (item.split("=") for item in self.rec.split(",") if item)
         return {name: int(value) for name, value in pairs}
 
-    def phase(self, step):
+    def phase(self, step: int) -> str:
         """Which objective step number `step` trains: joint, restore or reduce."""
         if self.schedule == "joint":
             return "joint" if step < self.steps - self.finish_steps else "restore"

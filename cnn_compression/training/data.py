@@ -128,7 +128,10 @@ def list_images(folders):
 def split_held_out(files, count):
     """Training and held-out files: `count` of them, spread evenly over the list."""
     if count >= len(files):
-        raise ValueError(f"held_out must be below the {len(files)} files. Received: {count}")
+        raise ValueError(
+            f"expected photographs: {count + 1} or more, or --held_out below their number, since "
+            f"{count} are kept from training. Received: {len(files)}"
+        )
     held_out = {round((i + 0.5) * len(files) / count) for i in range(count)} if count else set()
     return (
         [file for i, file in enumerate(files) if i not in held_out],
