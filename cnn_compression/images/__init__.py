@@ -1,12 +1,16 @@
-"""Files -> uint8 images."""
+"""Files -> uint8 images: by Pillow wherever Python reads, by TensorFlow's ops in a graph."""
 
-from cnn_compression.images.in_graph import (
-    ImageError,
-    decode,
-    decode_checked,
-    encode_png,
-    read,
-    read_contents,
-)
+from cnn_compression.images.metadata import Metadata
+from cnn_compression.images.reading import COLOURS, ImageError, read, read_contents
 
-__all__ = ["ImageError", "decode", "decode_checked", "encode_png", "read", "read_contents"]
+_IN_GRAPH = ("decode", "decode_checked", "encode_png")
+__all__ = ["COLOURS", "ImageError", "Metadata", "read", "read_contents", *_IN_GRAPH]
+
+
+def __getattr__(name):
+    # Only what works in a graph takes the seconds of TensorFlow's import.
+    if name in _IN_GRAPH:
+        from cnn_compression.images import in_graph
+
+        return getattr(in_graph, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,65 @@
+"""A JPEG's segments: how many scans, how many bits, and what else it carries (T.81, B.1)."""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+APP0, APP1, SOS = 0xE0, 0xE1, 0xDA
+START, _END = 0xD8, 0xD9
+# Start-of-frame markers: all of C0..CF but DHT (C4), JPG (C8) and DAC (CC) (table B.1).
+START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # behind coded data, with its fill bytes
+
+
+class Segment(NamedTuple):
+    """`data[start:end]` is the whole segment, marker and length too, fill bytes left out."""
+
+    marker: int
+    start: int
+    end: int
+    body: bytes
+
+
+def segments(data: bytes) -> Iterator[Segment]:
+    """The segments of a JPEG up to its end marker, or to where the bytes stop being one."""
+    position = 2
+    while (found := _MARKER.search(data, position)) and found[1][0] != _END:
+        start = found.end() - 2
+        if start + 4 > len(data):
+            return
+        [length] = struct.unpack_from(">H", data, start + 2)
+        position = start + 2 + length
+        yield Segment(found[1][0], start, position, data[start + 4 : position])
+
+
+def head(data: bytes) -> Iterator[Segment]:
+    """The segments before the first scan."""
+    for segment in segments(data):
+        if segment.marker == SOS:
+            return
+        yield segment
+
+
+def strict_reason(data: bytes, most_scans: int) -> str:
+    """Why a JPEG is refused that libjpeg opens, or "".
+
+    Pillow hears none of libjpeg's warnings, of coded data that ends early for one: another
+    library that does, simplejpeg, takes the file through once more, at an eighth of its size.
+    """
+    import simplejpeg
+
+    scans = 0
+    for segment in segments(data):
+        if segment.marker in START_OF_FRAME and segment.body[:1] not in (b"", b"\x08"):
+            return f"JPEG of {segment.body[0]} bits a sample is not supported"
+        scans += segment.marker == SOS
+    if scans > most_scans:
+        return f"JPEG of {scans} scans: at most {most_scans} are taken"
+    try:
+        simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1)
+    except ValueError as error:
+        # What only this library cannot do is no damage.
+        if not str(error).startswith(("Unsupported", "Could not", "Unknown Adobe", "Warning")):
+            return "truncated or damaged JPEG"
+    return ""
