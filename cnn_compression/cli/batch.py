@@ -34,6 +34,8 @@ def add_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_boolean("decode", False, "restore payloads to PNG files", flag_values=values)
     common.add_quality_flag(values)
     common.add_model_flag(values)
+    common.add_colour_flag(values)
+    common.add_metadata_flag(values)
     flags.DEFINE_boolean("overwrite", False, "replace existing outputs", flag_values=values)
     help_text = "leave existing outputs as they are: goes on with what was stopped"
     flags.DEFINE_boolean("skip_existing", False, help_text, flag_values=values)
@@ -56,7 +58,13 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if values.decode:
         transform = beam.DecodeImages(values.model, values.batch_size)
     else:
-        transform = beam.EncodeImages(values.quality, values.model, values.batch_size)
+        transform = beam.EncodeImages(
+            values.quality,
+            values.model,
+            values.batch_size,
+            colour=values.colour,
+            keep_metadata=values.keep_metadata,
+        )
     counts = beam.convert_files(
         *(values.input, values.output, transform),
         overwrite=values.overwrite,

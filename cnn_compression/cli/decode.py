@@ -5,7 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
-from cnn_compression import files
+from cnn_compression import files, metadata
 from cnn_compression.cli import common, file_loop, remote
 from cnn_compression.cli.progress import BAR
 from cnn_compression.payload import layout
@@ -42,6 +42,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         def decode(source: Path, target: Path) -> file_loop.Result:
             payload = source.read_bytes()
             png, pixels = restore(payload)
+            png = metadata.carry(payload, png)
             files.write_atomically(target, png)
             return file_loop.Result(len(payload), len(png), len(payload), pixels, target)
 

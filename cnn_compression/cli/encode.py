@@ -51,6 +51,8 @@ def add_flags(values: flags.FlagValues) -> None:
     colour = common.Parser("COLOUR", _colour)
     help_text = f"put transparent images on this colour: #rrggbb, {', '.join(COLOURS)}"
     flags.DEFINE(colour, "flatten", None, help_text, flag_values=values)
+    common.add_colour_flag(values)
+    common.add_metadata_flag(values)
     common.add_max_pixels_flag(values)
     remote.add_server_flags(values)
 
@@ -62,7 +64,8 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         raise ValueError(f"expected one of --quality and --target_*. Received: {', '.join(given)}")
 
     if values.server:
-        remote.refuse(values, "flatten", "max_pixels", "effort", "target_bpp", "target_psnr")
+        remote.refuse(values, "flatten", "colour", "keep_metadata", "max_pixels", "effort")
+        remote.refuse(values, "target_bpp", "target_psnr")
 
     def open_encoder(alone):
         if values.server:
@@ -92,17 +95,30 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -> Compress:
     codec = common.load_codec(values.model, report)
-    from cnn_compression import images
+    from cnn_compression import images, metadata
 
     def compress(contents):
-        image, notes = images.read_contents(contents, values.flatten, values.max_pixels)
+        how = (values.flatten, values.max_pixels, values.colour)
+        kept = metadata.Metadata()
+        if values.keep_metadata:
+            image, notes, kept = images.read_with_metadata(contents, *how)
+        else:
+            image, notes = images.read_contents(contents, *how)
+        pixels = image.shape[0] * image.shape[1]
         if target:
-            payload = codec.encode_to(image, **target, effort=values.effort)
+            left = _less(target, kept.num_bytes, pixels)
+            payload = codec.encode_to(image, **left, effort=values.effort)
         else:
             payload = codec.encode(image, values.quality, values.effort)
-        return payload, image.shape[0] * image.shape[1], notes
+        return metadata.into_payload(payload, kept) if kept else payload, pixels, notes
 
     return compress
+
+
+def _less(target: dict, num_bytes: int, pixels: int) -> dict:
+    """The target that is left to the picture where metadata take so many bytes."""
+    taken = {"target_bytes": num_bytes, "target_bpp": 8 * num_bytes / pixels}
+    return {name: value - taken.get(name, 0) for name, value in target.items()}
 
 
 def _open_server(values: flags.FlagValues, target: dict) -> Compress:

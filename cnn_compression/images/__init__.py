@@ -1,10 +1,15 @@
 """Files -> uint8 images: by Pillow wherever Python reads, by TensorFlow's ops in a graph."""
 
-from cnn_compression.images.metadata import Metadata
-from cnn_compression.images.reading import COLOURS, ImageError, read, read_contents
+from cnn_compression.images.reading import (
+    COLOURS,
+    ImageError,
+    read,
+    read_contents,
+    read_with_metadata,
+)
 
 _IN_GRAPH = ("decode", "decode_checked", "encode_png")
-__all__ = ["COLOURS", "ImageError", "Metadata", "read", "read_contents", *_IN_GRAPH]
+__all__ = ["COLOURS", "ImageError", "read", "read_contents", "read_with_metadata", *_IN_GRAPH]
 
 
 def __getattr__(name):

@@ -7,7 +7,6 @@ are checked before anything is decoded. What is lost on the way is said in remar
 import contextlib
 import importlib.util
 import io
-import os
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,12 +26,12 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from cnn_compression.images import colours, jpeg_segments, tiff_strips
-from cnn_compression.images.metadata import Metadata
+from cnn_compression import metadata
+from cnn_compression.images import colours, tiff_strips
+from cnn_compression.jpeg import segments
 from cnn_compression.payload.layout import MAX_PIXELS
 
 COLOURS = ("srgb", "as_is")
-MOST_SCANS = 100  # of a JPEG: an empty one takes no bytes, and as long as any other
 _DEEP = re.compile(r"(.*;16)([BLN])")
 # Read in the other order, samples of 16 bits give the bytes that Pillow drops.
 _OTHER_ORDER = {"B": "L", "L": "B", "N": "B"}
@@ -42,7 +41,7 @@ class ImageError(ValueError):
     """A file that cannot be used as an image; the text is the reason, without the file's name."""
 
 
-def read(path, flatten=None, max_pixels=MAX_PIXELS, colour="srgb", metadata=False):
+def read(path, flatten=None, max_pixels=MAX_PIXELS, colour="srgb"):
     """Reads an image file.
 
     Args:
@@ -52,13 +51,12 @@ def read(path, flatten=None, max_pixels=MAX_PIXELS, colour="srgb", metadata=Fals
             is decoded.
         colour: "srgb" converts the colours of a file with a profile to sRGB (LittleCMS,
             perceptual); "as_is" leaves the numbers.
-        metadata: whether to return the file's `Metadata` too.
 
     Returns:
         (uint8 array, upright: [H, W, 1] of grey files, else [H, W, 3]; list of remarks, lines that
         say what was changed on the way: samples v of 16 bits become round(v / 257), colours become
-        sRGB, of several pictures the first is taken; and the `Metadata` if it was asked for). A
-        grey file with transparency over a `flatten` that is not grey becomes [H, W, 3].
+        sRGB, of several pictures the first is taken). A grey file with transparency over a
+        `flatten` that is not grey becomes [H, W, 3].
 
     Raises:
         ImageError, OSError: the text is a one-line reason without the file's name.
@@ -70,31 +68,36 @@ def read(path, flatten=None, max_pixels=MAX_PIXELS, colour="srgb", metadata=Fals
             contents = file.read()
     except OSError as error:
         raise type(error)(error.strerror) from None
-    return read_contents(contents, flatten, max_pixels, colour, metadata)
+    return read_contents(contents, flatten, max_pixels, colour)
 
 
-def read_contents(contents, flatten=None, max_pixels=MAX_PIXELS, colour="srgb", metadata=False):
+def read_contents(contents, flatten=None, max_pixels=MAX_PIXELS, colour="srgb"):
     """Like `read`, of a whole file's bytes instead of its path; never raises OSError."""
+    return _read(contents, flatten, max_pixels, colour)[:2]
+
+
+def read_with_metadata(contents, flatten=None, max_pixels=MAX_PIXELS, colour="srgb"):
+    """Like `read_contents`, and the file's `Metadata` third."""
+    image, notes, opened = _read(contents, flatten, max_pixels, colour)
+    kept, remark = metadata.collect(opened)
+    return image, notes + [remark] * bool(remark), kept
+
+
+def _read(contents, flatten, max_pixels, colour):
+    """(uint8 array, remarks, Pillow's image)."""
     flatten = _check(flatten, colour)
     form = _form_of(contents)
     with _refusing(form):
-        image = form.open(contents)
-        _check_size(image, max_pixels)
-        if reason := _strict_reason(form, contents, image):
-            raise ImageError(reason)
-        bits = _bits(form, contents, image)
+        opened = form.open(contents)
+        _check_size(opened, max_pixels)
+        bits = _bits(form, contents, opened)
         notes = [f"{bits}-bit samples reduced to 8"] if bits > 8 else []
-        if form.name != "JPEG" and getattr(image, "is_animated", False):
+        if form.name != "JPEG" and getattr(opened, "is_animated", False):
             notes.append("the first of several pictures is taken")
-        image = _loaded(form, contents, image)
-        kept = Metadata.of_image(image) if metadata else None
-        profile = image.info.get("icc_profile")
-        image, remark = colours.to_srgb(
-            _plain(form, contents, image, bits), profile if colour == "srgb" else None
-        )
-        pixels = _without_alpha(image, flatten)
-    notes += [remark] if remark else []
-    return (pixels, notes, kept) if metadata else (pixels, notes)
+        _load(form, contents, opened)
+        profile = opened.info.get("icc_profile") if colour == "srgb" else None
+        image, remark = colours.to_srgb(_plain(form, contents, opened, bits), profile)
+        return _without_alpha(image, flatten), notes + [remark] * bool(remark), opened
 
 
 def check_flatten(flatten):
@@ -200,15 +203,6 @@ def _check_size(image, max_pixels):
             raise ImageError(f"{width} x {height} pixels: at most {max_pixels} are taken")
 
 
-def _strict_reason(form, contents, image):
-    """Why a file is refused though Pillow would decode it, or ""."""
-    if form.name == "JPEG":
-        return jpeg_segments.strict_reason(contents, MOST_SCANS)
-    if form.name == "TIFF":
-        return tiff_strips.reason(contents, image, MOST_SCANS)
-    return ""
-
-
 # Samples.
 
 
@@ -219,8 +213,9 @@ def _bits(form, contents, image):
     if form.name == "TIFF":
         return max(np.ravel(image.tag_v2.get(258, 1)))
     if form.name == "PNM":
-        greatest = re.match(rb"P[2356](?:\s|#[^\n]*\n)+" + 2 * rb"\d+(?:\s|#[^\n]*\n)+" + rb"(\d+)",
-                            contents)
+        greatest = re.match(
+            rb"P[2356](?:\s|#[^\n]*\n)+" + 2 * rb"\d+(?:\s|#[^\n]*\n)+" + rb"(\d+)", contents
+        )
         return max(8, int(greatest[1]).bit_length()) if greatest else 8
     if form.name in ("AVIF", "HEIC"):
         at = contents.find(b"pixi")
@@ -231,22 +226,21 @@ def _bits(form, contents, image):
     return 8
 
 
-def _loaded(form, contents, image):
-    """The decoded image, upright."""
-    if form.name == "TIFF":
-        orientation = image.tag_v2.get(274, 1)
+def _load(form, contents, image):
+    """Decodes, and turns upright; raises ImageError for damage that Pillow does not hear of."""
+    reason, orientation = "", 1
+    if form.name == "JPEG":
+        reason = segments.strict_reason(contents)
+    elif form.name == "TIFF":
+        reason, orientation = tiff_strips.reason(contents, image), image.tag_v2.get(274, 1)
+    if not reason:
         image.load()
-        if reason := tiff_strips.fax_reason(contents, orientation, image):
-            raise ImageError(reason)
-    return _upright(image)
-
-
-def _upright(image):
-    image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # of damaged Exif, which is no damage to the picture
-        return image
+    if form.name == "TIFF" and not reason:
+        reason = tiff_strips.fax_reason(contents, orientation, image)
+    if reason:
+        raise ImageError(reason)
+    with contextlib.suppress(Exception):  # of damaged Exif, which is no damage to the picture
+        ImageOps.exif_transpose(image, in_place=True)
 
 
 def _plain(form, contents, image, bits):
@@ -291,7 +285,8 @@ def _deep_samples(form, contents, image):
         tile._replace(args=changed if isinstance(options, str) else (changed, *tile.args[1:]))
         for tile in other.tile
     ]
-    pixels = np.asarray(_upright(other))
+    _load(form, contents, other)
+    pixels = np.asarray(other)
     if raw == "LA;16B":
         high, low = pixels[..., ::2], pixels[..., 1::2]
     else:

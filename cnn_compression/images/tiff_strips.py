@@ -6,7 +6,7 @@ import re
 import numpy as np
 from PIL import Image, ImageChops
 
-from cnn_compression.images import jpeg_segments
+from cnn_compression.jpeg import segments
 
 _TILES, _STRIPS = (324, 325), (273, 279)  # tags of their places and of how many bytes they have
 _FAX = ("tiff_ccitt", "group3", "group4")
@@ -29,7 +29,7 @@ def tile_sizes(image):
     return [(tags[322], tags[323])] if 322 in tags and 323 in tags else []
 
 
-def reason(contents, image, most_scans):
+def reason(contents, image):
     """Why a TIFF is refused before it is decoded, or ""."""
     parts = _parts(contents, image.tag_v2)
     if any(part is None for part in parts):
@@ -37,7 +37,7 @@ def reason(contents, image, most_scans):
     if image.info.get("compression") == "jpeg":
         tables = image.tag_v2.get(347, b"\xff\xd8\xff\xd9")
         files = (tables[:-2] + part[2:] for part in parts)
-        reasons = (jpeg_segments.strict_reason(file, most_scans) for file in files)
+        reasons = (segments.strict_reason(file) for file in files)
         return next((said.replace("JPEG", "TIFF's JPEG", 1) for said in reasons if said), "")
     return ""
 

@@ -91,9 +91,9 @@ class Trainer:
                 f"batch_size must divide by the {replicas} replicas. Received: {config.batch_size}"
             )
         files, held_out = split_held_out(list_images(config.data), config.held_out)
-        self.reader = ImageReader(files, config.max_bad_files)
+        self.reader = ImageReader(files, config.max_bad_files, config.colour)
         self.evaluation = HeldOutEvaluation(
-            ImageReader(held_out, config.max_bad_files), config.channels
+            ImageReader(held_out, config.max_bad_files, config.colour), config.channels
         )
         keras.utils.set_random_seed(config.seed)
         with self.strategy.scope(), _precision(config.precision):

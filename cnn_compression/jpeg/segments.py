@@ -5,8 +5,9 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+MOST_SCANS = 100  # that are decoded: an empty one takes no bytes, and as long as any other
 APP0, APP1, SOS = 0xE0, 0xE1, 0xDA
-START, _END = 0xD8, 0xD9
+_END = 0xD9
 # Start-of-frame markers: all of C0..CF but DHT (C4), JPG (C8) and DAC (CC) (table B.1).
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # behind coded data, with its fill bytes
@@ -41,7 +42,7 @@ def head(data: bytes) -> Iterator[Segment]:
         yield segment
 
 
-def strict_reason(data: bytes, most_scans: int) -> str:
+def strict_reason(data: bytes) -> str:
     """Why a JPEG is refused that libjpeg opens, or "".
 
     Pillow hears none of libjpeg's warnings, of coded data that ends early for one: another
@@ -54,8 +55,8 @@ def strict_reason(data: bytes, most_scans: int) -> str:
         if segment.marker in START_OF_FRAME and segment.body[:1] not in (b"", b"\x08"):
             return f"JPEG of {segment.body[0]} bits a sample is not supported"
         scans += segment.marker == SOS
-    if scans > most_scans:
-        return f"JPEG of {scans} scans: at most {most_scans} are taken"
+    if scans > MOST_SCANS:
+        return f"JPEG of {scans} scans: at most {MOST_SCANS} are taken"
     try:
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1)
     except ValueError as error:
