@@ -103,12 +103,13 @@ def _bmp_size(contents):
 
 
 def _bmp(contents, io):
-    bits, start = uint(contents, 28, 2), uint(contents, 10, 4)
+    bits, start, head = uint(contents, 28, 2), uint(contents, 10, 4), 14 + uint(contents, 14, 4)
     raw = (uint(contents, 30, 4) == 0) & ((bits == 8) | (bits == 24) | (bits == 32))
     contents = require(raw, "BMP other than 8, 24 or 32 bits without compression", contents)
-    palette = uints(tf.reshape(bytes_at(contents, 54, 1024), [-1, 4]), 3, big=False)
-    ramp = palette == tf.range(tf.size(palette, tf.int64)) * 0x10101
-    contents = require((bits > 8) | tf.reduce_all(ramp), "BMP with a palette of colours", contents)
+    palette = bytes_at(contents, head, tf.where(bits == 8, (start - head) // 4 * 4, 0))
+    colours = uints(tf.reshape(palette, [-1, 4])[:, :3], 3, big=False)
+    ramp = tf.reduce_all(colours == tf.range(tf.size(colours, tf.int64)) * 0x10101)
+    contents = require(ramp, "BMP with a palette of colours is not supported", contents)
     height, width = tf.unstack(_bmp_size(contents))
     end = start + (bits * width + 31) // 32 * 4 * height  # what follows is damage to TensorFlow
     return tf.io.decode_bmp(part(contents, 0, end))[..., :3]  # the fourth byte has no meaning
@@ -143,8 +144,7 @@ def _avif_size(contents):
 
 
 def _heads(pieces, size):
-    whole = tf.boolean_mask(pieces, tf.strings.length(pieces) >= size)
-    return tf.strings.substr(whole, 0, size)
+    return tf.strings.substr(tf.boolean_mask(pieces, tf.strings.length(pieces) >= size), 0, size)
 
 
 def _avif(contents, io):
@@ -191,17 +191,19 @@ def _tiff(contents, io):
 def _jp2_size(contents):
     """From the SIZ segment of the only codestream (ISO/IEC 15444-1, A.5.1)."""
     streams = parts_after(contents, b"\xff\x4f\xff\x51")
-    head = tf.ensure_shape(_heads(streams, 36 + 9), [1])[0]
+    head = tf.ensure_shape(_heads(streams, 41), [1])[0]
     # tensorflow-io reads the first MiB again and again in larger files, and aborts on other bits.
-    known = (size_of(contents) <= 2**20) & (part(head, 36, 9) == b"\7\1\1" * 3)
-    head = require(known, "JPEG 2000 other than RGB of 8 bits in 1 MiB", head)
-    sides = [uint(head, at, 4, True) - uint(head, at + 8, 4, True) for at in (8, 4)]
-    return tf.stack(sides)
+    bits = bytes_at(head, 38, 3 * uint(head, 36, 2, big=True))[::3]
+    known = (size_of(contents) <= 2**20) & tf.reduce_all(bits == 7)
+    head = require(known, "JPEG 2000 other than 8 bits in 1 MiB is not supported", head)
+    return tf.stack([uint(head, at, 4, True) - uint(head, at + 8, 4, True) for at in (8, 4)])
 
 
 def _jp2(contents, io):
-    plain = tf.strings.regex_full_match(contents, r"\C*colr\x01\C\C\x00\x00\x00\x10\C*")
-    contents = require(plain, "JPEG 2000 other than sRGB", contents)
+    known = r"\C*colr\x01\C\C\x00\x00\x00[\x10\x11]\C*"  # sRGB or grey
+    plain = tf.strings.regex_full_match(contents, known)
+    plain &= tf.size(parts_after(contents, b"pclr")) == 0
+    contents = require(plain, "JPEG 2000 other than sRGB or grey is not supported", contents)
     return io.experimental.image.decode_jp2(contents)
 
 

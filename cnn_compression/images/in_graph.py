@@ -156,7 +156,7 @@ def _branch(form, io, contents, max_pixels):
     if form.extra and io is None and not (form.name == "WebP" and hasattr(tf.io, "decode_webp")):
         return _failing(_needs_tensorflow_io(form.name), contents)
     # Functions of their own, because AutoGraph does not look into the branches of a switch.
-    size = tf.function(form.size)(contents)
+    size = tf.ensure_shape(tf.function(form.size)(contents), [2])
     status = _size_status(size, max_pixels, f"truncated or damaged {form.name}")
     contents = require(tf.equal(status, ""), status, contents)
     image = tf.function(functools.partial(form.decode, io=io))(contents)

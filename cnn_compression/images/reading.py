@@ -188,7 +188,9 @@ def _refusing(form):
         raise
     except MemoryError:
         raise ImageError("too large for the memory of this machine") from None
-    except Exception:  # a damaged file makes libraries raise all there is
+    except Exception as error:  # a damaged file makes libraries raise all there is
+        if form.name == "JPEG" and (bits := re.search(r"cannot handle (\d+)-bit", str(error))):
+            raise ImageError(f"JPEG of {bits[1]} bits a sample is not supported") from None
         checked = form.name in ("PNG", "JPEG", "GIF")
         damage = "truncated or damaged" if checked else "truncated, damaged or unsupported"
         raise ImageError(f"{damage} {form.name}") from None
@@ -229,7 +231,11 @@ def _bits(form, contents, image):
 def _load(form, contents, image):
     """Decodes, and turns upright; raises ImageError for damage that Pillow does not hear of."""
     reason, orientation = "", 1
-    if form.name == "JPEG":
+    if form.name == "PNG":
+        form.open(contents).verify()  # the checksums, which loading leaves out
+    if _is_cut(form, contents, image):
+        reason = f"truncated or damaged {form.name}"
+    elif form.name == "JPEG":
         reason = segments.strict_reason(contents)
     elif form.name == "TIFF":
         reason, orientation = tiff_strips.reason(contents, image), image.tag_v2.get(274, 1)
@@ -241,6 +247,18 @@ def _load(form, contents, image):
         raise ImageError(reason)
     with contextlib.suppress(Exception):  # of damaged Exif, which is no damage to the picture
         ImageOps.exif_transpose(image, in_place=True)
+
+
+def _is_cut(form, contents, image):
+    """Whether less is there than a header says, where decoders would make do with it."""
+    if form.name == "PNG":
+        return b"\0\0\0\0IEND\xae\x42\x60\x82" not in contents
+    if form.name == "WebP":
+        return int.from_bytes(contents[4:8], "little") + 8 > len(contents)
+    if form.name == "BMP" and image.tile[0][0] == "raw":
+        _, box, start, (_, stride, _) = image.tile[0]
+        return start + stride * box[3] > len(contents)
+    return False
 
 
 def _plain(form, contents, image, bits):
@@ -260,7 +278,7 @@ def _plain(form, contents, image, bits):
     if key is not None and plain.mode in ("L", "RGB"):
         if samples is None:
             samples = np.asarray(plain).reshape(*plain.size[::-1], -1)
-            key = np.asarray(key) * (255 // (2**bits - 1) if bits < 8 else 1)
+            key = np.asarray(key) * (255 // (2**bits - 1) if 1 < bits < 8 else 1)
         hidden = (samples == key).all(-1)
         plain.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
     return plain

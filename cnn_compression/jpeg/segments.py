@@ -8,8 +8,7 @@ from typing import NamedTuple
 MOST_SCANS = 100  # that are decoded: an empty one takes no bytes, and as long as any other
 APP0, APP1, SOS = 0xE0, 0xE1, 0xDA
 _END = 0xD9
-# Start-of-frame markers: all of C0..CF but DHT (C4), JPG (C8) and DAC (CC) (table B.1).
-START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+PROGRESSIVE = 0xC2
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # behind coded data, with its fill bytes
 
 
@@ -50,13 +49,11 @@ def strict_reason(data: bytes) -> str:
     """
     import simplejpeg
 
-    scans = 0
-    for segment in segments(data):
-        if segment.marker in START_OF_FRAME and segment.body[:1] not in (b"", b"\x08"):
-            return f"JPEG of {segment.body[0]} bits a sample is not supported"
-        scans += segment.marker == SOS
-    if scans > MOST_SCANS:
+    kinds = [segment.marker for segment in segments(data)]
+    if (scans := kinds.count(SOS)) > MOST_SCANS:
         return f"JPEG of {scans} scans: at most {MOST_SCANS} are taken"
+    if PROGRESSIVE in kinds and not _all_scans(data):
+        return "truncated or damaged JPEG"
     try:
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1)
     except ValueError as error:
@@ -64,3 +61,17 @@ def strict_reason(data: bytes) -> str:
         if not str(error).startswith(("Unsupported", "Could not", "Unknown Adobe", "Warning")):
             return "truncated or damaged JPEG"
     return ""
+
+
+def _all_scans(data):
+    """Whether a progressive JPEG has all coefficients to their last bit (G.1.1.1)."""
+    left = {}  # (component, coefficient) -> bits that no scan had yet
+    for segment in segments(data):
+        if segment.marker == PROGRESSIVE:
+            left |= {(name, k): 16 for name in segment.body[6::3] for k in range(64)}
+        elif segment.marker == SOS:
+            count = segment.body[0]
+            first, last, bits = segment.body[1 + 2 * count : 4 + 2 * count]
+            names = segment.body[1 : 1 + 2 * count : 2]
+            left |= {(name, k): bits % 16 for name in names for k in range(first, last + 1)}
+    return not any(left.values())
