@@ -505,7 +505,7 @@ def test_a_file_cut_anywhere_is_refused(reason, name, capfd):
     cuts = {*range(3, 60), *range(60, len(contents), 171), *range(len(contents) - 9, len(contents))}
     if name in ("jpeg with more behind", "ppm in text"):
         cuts = {*range(3, 24, 7)}
-    for cut in cuts - {len(contents)}:
+    for cut in (cut for cut in cuts if cut < len(contents)):
         assert reason(contents[:cut]).startswith(("truncated", "not an image")), cut
     if not name.startswith("tiff"):
         assert capfd.readouterr().err == ""

@@ -16,6 +16,7 @@ import importlib
 import logging
 import os
 import sys
+import warnings
 
 from absl import flags
 
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit status: 0, 1 if anything failed, 130 if interrupted.
     """
     _quieten_tensorflow()
+    _quieten_pillow()
     try:
         status = _dispatch(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -101,6 +103,12 @@ def _errors_of_tensorflow() -> tuple[type[Exception], ...]:
     """What its ops raise (out of memory, say), if it was started; to import it takes seconds."""
     tensorflow = sys.modules.get("tensorflow")
     return (tensorflow.errors.OpError,) if tensorflow else ()
+
+
+def _quieten_pillow() -> None:
+    """What it has to say of a damaged file is in the line that refuses it."""
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def _quieten_tensorflow() -> None:
