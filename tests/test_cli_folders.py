@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 from cli_calls import FakeCodec, picture, tree
 from PIL import Image
 

@@ -21,15 +21,16 @@ FLOORS = [
     ["beam", "benchmark", "export", "training"],
     ["codec"],
     ["models"],
-    ["files", "images", "jpeg"],
+    ["files", "images", "jpeg", "metadata"],
     ["payload"],
     ["tensors"],
 ]
 FLOOR = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
-NOT_FOR_MODELS = {"files", "images", "payload"}
+NOT_FOR_MODELS = {"files", "images", "metadata", "payload"}
 # What the package itself offers, and the wing behind it.
 FRONT_DOOR = {"load": "codec", "Codec": "codec", "__version__": None}
 WITHOUT_TENSORFLOW = ["training.config", "payload.layout", "files", "jpeg", "serving.client"]
+WITHOUT_TENSORFLOW += ["images", "metadata"]
 WITHOUT_TENSORFLOW += ["cli", "cli.encode", "cli.info", "cli.train", "cli.serve"]
 
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")])
