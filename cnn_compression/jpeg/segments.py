@@ -23,7 +23,7 @@ class Segment(NamedTuple):
 
 def segments(data: bytes) -> Iterator[Segment]:
     """The segments of a JPEG up to its end marker, or to where the bytes stop being one."""
-    position = 2
+    position = 2 if data[:2] == b"\xff\xd8" else len(data)
     while (found := _MARKER.search(data, position)) and found[1][0] != _END:
         start = found.end() - 2
         if start + 4 > len(data):
