@@ -123,6 +123,11 @@ def test_pnm_of_any_maximum():
     files = [
         (b"P5 11 9 65535\n" + grey.astype(">u2").tobytes(), rounded, said),
         (b"P2 11 9 65535\n" + " ".join(map(str, grey.ravel())).encode(), rounded, said),
+        (
+            b"P5 2 1 1023\n" + struct.pack(">2H", 512, 1023),
+            np.array([[[128], [255]]]),
+            ["10-bit samples reduced to 8"],
+        ),
         (b"P6 11 # wide\n9 65535\n" + DEEP[..., :3].astype(">u2").tobytes(), colour, said),
         (b"P5 2 2 15\n\0\5\12\17", np.array([[[0], [85]], [[170], [255]]]), []),
         (b"P1\n4 2\n0 1 0 1 1 0 1 0", np.array([[1, 0, 1, 0], [0, 1, 0, 1]])[..., None] * 255, []),

@@ -188,6 +188,9 @@ def _refusing(form):
         raise
     except MemoryError:
         raise ImageError("too large for the memory of this machine") from None
+    except Image.DecompressionBombError:  # the process' own limit, for pixels as they lie in a file
+        limit = f"at most {2 * Image.MAX_IMAGE_PIXELS} pixels are taken"
+        raise ImageError(f"{form.name} without compression: {limit}") from None
     except Exception as error:  # a damaged file makes libraries raise all there is
         if form.name == "JPEG" and (bits := re.search(r"cannot handle (\d+)-bit", str(error))):
             raise ImageError(f"JPEG of {bits[1]} bits a sample is not supported") from None
@@ -201,6 +204,8 @@ def _check_size(image, max_pixels):
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         sizes += tiff_strips.tile_sizes(image)
     for width, height in sizes:
+        if min(width, height) < 1:
+            raise ValueError("no picture")
         if width * height > max_pixels:
             raise ImageError(f"{width} x {height} pixels: at most {max_pixels} are taken")
 
@@ -269,7 +274,8 @@ def _plain(form, contents, image, bits):
         return image.convert("RGBA" if has_alpha else "RGB")
     if image.mode in ("I", "F") and form.name != "PNM":
         raise ImageError(f"{form.name} of {bits} bits a sample is not supported")
-    samples = _deep_samples(form, contents, image) if bits == 16 else None
+    deep = bits == 16 or image.mode.startswith("I")
+    samples = _deep_samples(form, contents, image, bits) if deep else None
     plain = image if samples is None else _from_deep(samples, image.mode)
     if plain.mode in ("RGBa", "La"):
         plain = plain.convert(plain.mode.upper())
@@ -284,10 +290,11 @@ def _plain(form, contents, image, bits):
     return plain
 
 
-def _deep_samples(form, contents, image):
+def _deep_samples(form, contents, image, bits):
     """uint16 [H, W, C] of an image of 16 bits a sample; None where Pillow rounds by itself."""
     if image.mode.startswith("I"):
-        return np.asarray(image)[..., None].astype(np.uint16)
+        scale = 16 if form.name == "TIFF" and bits == 12 else 1  # others come scaled already
+        return np.asarray(image)[..., None].astype(np.uint16) * scale
     other = form.open(contents)
     if not other.tile:
         return None
