@@ -35,6 +35,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners import create_runner
 
+from cnn_compression import images, metadata
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model
 from cnn_compression.files import (
     EXISTS,
@@ -43,6 +44,7 @@ from cnn_compression.files import (
     publish,
     restored_name,
 )
+from cnn_compression.payload.layout import is_payload
 
 _COUNTERS = ("done", "failed", "bytes_out")
 _FAILURES = re.compile(r"failed-\d+-of-\d+\.jsonl")  # as Beam names them
@@ -123,7 +125,8 @@ def _is_no_payload(name):
 class EncodeImages(beam.PTransform):
     """Image files to payloads.
 
-    From a collection of (name, bytes of a PNG, JPEG, GIF or BMP file) to two collections:
+    From a collection of (name, bytes of an image file, of any format that `images` reads) to two
+    collections:
 
     - `done`: (name, payload);
     - `failed`: (name, why).
@@ -132,7 +135,9 @@ class EncodeImages(beam.PTransform):
         quality: int, 1..100.
         model: as for `cnn_compression.load`, of exported models; or the folder of a SavedModel
             wherever TensorFlow reads files.
-        batch_size: int, files that the model is given at once.
+        batch_size: int, files that a worker takes at once.
+        colour: as of `images.read`.
+        keep_metadata: whether Exif, XMP and copyright go into the payloads.
 
     Raises:
         ValueError: for another quality, or a model that is not exported.
@@ -140,11 +145,18 @@ class EncodeImages(beam.PTransform):
 
     rename, keep = staticmethod(payload_name), staticmethod(_is_no_payload)
 
-    def __init__(self, quality=50, model="default", batch_size=BATCH):
+    def __init__(
+        self,
+        quality=50,
+        model="default",
+        batch_size=BATCH,
+        colour="srgb",
+        keep_metadata=False,
+    ):
         super().__init__()
         if quality not in range(1, 101):
             raise ValueError(f"quality must be an integer in 1..100. Received: {quality!r}")
-        self.handler = _SignatureHandler(model, "encode", batch_size, quality)
+        self.handler = _EncodeHandler(model, batch_size, quality, colour, keep_metadata)
 
     def expand(self, files):
         return _through(files, self.handler)
@@ -164,7 +176,7 @@ class DecodeImages(beam.PTransform):
 
     def __init__(self, model="default", batch_size=BATCH):
         super().__init__()
-        self.handler = _SignatureHandler(model, "decode", batch_size)
+        self.handler = _DecodeHandler(model, batch_size)
 
     def expand(self, payloads):
         return _through(payloads, self.handler)
@@ -328,16 +340,16 @@ def _through(files, handler):
     return (
         files
         | RunInference(KeyedModelHandler(handler))
-        | beam.ParDo(_Split(handler.signature)).with_outputs("failed", main="done")
+        | beam.ParDo(_Split(handler.verb)).with_outputs("failed", main="done")
     )
 
 
-class _SignatureHandler(ModelHandler):
-    """A signature of an exported model: bytes to (bytes, status)."""
+class _Handler(ModelHandler):
+    """An exported model: bytes to (bytes, status); `signature` is what of it is called."""
 
-    def __init__(self, model, signature, batch_size, quality=None):
+    def __init__(self, model, batch_size):
         super().__init__()
-        self.model, self.signature, self.quality = os.fspath(model), signature, quality
+        self.model = os.fspath(model)
         self._batch_size = batch_size
         self._folder()  # now rather than on a worker
 
@@ -353,17 +365,6 @@ class _SignatureHandler(ModelHandler):
             raise ValueError(f"expected an exported model; see export --help. Received: {file}")
         return str(file.parents[1])
 
-    def run_inference(self, batch, model, inference_args=None):
-        contents = tf.constant(list(batch), tf.string)
-        if self.signature == "encode":
-            settings = tf.fill([len(batch)], tf.constant(self.quality))
-            outputs = model.signatures["encode"](image_bytes=contents, quality=settings)
-            made = outputs["payload_bytes"]
-        else:
-            outputs = model.signatures["decode"](payload_bytes=contents)
-            made = outputs["image_bytes"]
-        return zip(made.numpy(), outputs["status"].numpy(), strict=True)
-
     def get_num_bytes(self, batch):
         return sum(map(len, batch))
 
@@ -371,16 +372,59 @@ class _SignatureHandler(ModelHandler):
         return {"min_batch_size": 1, "max_batch_size": self._batch_size}
 
     def get_metrics_namespace(self):
-        return f"cnn_compression.{self.signature}"
+        return f"cnn_compression.{self.verb}"
+
+
+class _EncodeHandler(_Handler):
+    """Image files to payloads: one picture at a time is in memory."""
+
+    verb = "encode"
+
+    def __init__(self, model, batch_size, quality, colour, keep_metadata):
+        super().__init__(model, batch_size)
+        self.quality, self.colour, self.keep_metadata = quality, colour, keep_metadata
+
+    def run_inference(self, batch, model, inference_args=None):
+        return [self._encode(contents, model.signatures["encode_pixels"]) for contents in batch]
+
+    def _encode(self, contents, encode_pixels):
+        if is_payload(contents):
+            return b"", b"is a payload already: expected the image that it was of"
+        try:
+            image, _, kept = images.read_with_metadata(contents, colour=self.colour)
+        except images.ImageError as error:
+            return b"", str(error).encode()
+        sizes = dict(zip(("height", "width", "channels"), image.shape, strict=True))
+        numbers = {
+            name: tf.constant([n]) for name, n in (sizes | {"quality": self.quality}).items()
+        }
+        outputs = encode_pixels(pixels_bytes=tf.constant([image.tobytes()]), **numbers)
+        [payload], [status] = outputs["payload_bytes"].numpy(), outputs["status"].numpy()
+        if self.keep_metadata and kept and not status:
+            payload = metadata.into_payload(payload, kept)
+        return payload, status
+
+
+class _DecodeHandler(_Handler):
+    """Payloads to PNG files, with the metadata that they carry."""
+
+    verb = "decode"
+
+    def run_inference(self, batch, model, inference_args=None):
+        contents = tf.constant(list(batch), tf.string)
+        outputs = model.signatures["decode"](payload_bytes=contents)
+        made = zip(batch, outputs["image_bytes"].numpy(), outputs["status"].numpy(), strict=True)
+        return [
+            (b"" if status else metadata.carry(payload, png), status)
+            for payload, png, status in made
+        ]
 
 
 class _Split(beam.DoFn):
     """(name, (bytes, status)) to what was done and what failed, counted."""
 
-    def __init__(self, signature):
-        self._counters = [
-            Metrics.counter(f"cnn_compression.{signature}", name) for name in _COUNTERS
-        ]
+    def __init__(self, verb):
+        self._counters = [Metrics.counter(f"cnn_compression.{verb}", name) for name in _COUNTERS]
 
     def process(self, element):
         done, failed, bytes_out = self._counters

@@ -12,8 +12,9 @@ from pathlib import Path
 from cnn_compression.payload.layout import PAYLOAD_SUFFIX
 
 # Of images; payloads have a suffix of their own.
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".jp2")
-EXTENSIONS += (".pnm", ".ppm", ".pgm", ".pbm")
+EXTENSIONS = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".webp")
+EXTENSIONS += (".avif", ".avifs", ".heic", ".heif", ".hif", ".tif", ".tiff", ".jp2", ".j2k")
+EXTENSIONS += (".j2c", ".jpc", ".jpf", ".jpx", ".pnm", ".ppm", ".pgm", ".pbm")
 
 
 def is_image_name(path: str | os.PathLike) -> bool:

@@ -151,7 +151,7 @@ def test_one_line_says_what_is_wrong(halves, tmp_path, monkeypatch, capsys, word
     assert not list(tmp_path.glob("*/*"))
 
 
-@pytest.mark.parametrize("module, package", [("PIL", "Pillow"), ("skimage", "scikit-image")])
+@pytest.mark.parametrize("module, package", [("skimage", "scikit-image")])
 def test_says_what_to_install(halves, tmp_path, monkeypatch, capsys, module, package):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(

@@ -192,5 +192,6 @@ def test_names_of_outputs(name, payload, restored):
 
 def test_extensions_are_lower_case_suffixes():
     assert {".png", ".jpg", ".webp", ".jp2", ".pbm"} <= set(files.EXTENSIONS)
+    assert {".jfif", ".jpe", ".mpo", ".heic", ".heif", ".avif"} <= set(files.EXTENSIONS)
     assert all(e == e.lower() and e.startswith(".") for e in files.EXTENSIONS)
     assert len(set(files.EXTENSIONS)) == len(files.EXTENSIONS)

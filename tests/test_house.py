@@ -21,16 +21,17 @@ FLOORS = [
     ["beam", "benchmark", "export", "training"],
     ["codec"],
     ["models"],
-    ["files", "images", "jpeg"],
+    ["files", "images", "jpeg", "metadata"],
     ["payload"],
     ["process", "tensors"],
 ]
 FLOOR = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
-NOT_FOR_MODELS = {"files", "images", "payload"}
+NOT_FOR_MODELS = {"files", "images", "metadata", "payload"}
 # What the package itself offers, and the wing behind it.
 FRONT_DOOR = {"load": "codec", "Codec": "codec", "__version__": None}
-WITHOUT_TENSORFLOW = ["training.config", "payload.layout", "files", "jpeg", "process"]
-WITHOUT_TENSORFLOW += ["serving.client", "cli", "cli.encode", "cli.info", "cli.train", "cli.serve"]
+WITHOUT_TENSORFLOW = ["training.config", "payload.layout", "files", "jpeg", "process", "images"]
+WITHOUT_TENSORFLOW += ["metadata", "codec", "serving.client"]
+WITHOUT_TENSORFLOW += ["cli", "cli.encode", "cli.info", "cli.train", "cli.serve"]
 
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")])
 

@@ -17,6 +17,7 @@ import importlib
 import logging
 import os
 import sys
+import warnings
 
 from absl import flags
 
@@ -61,6 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     _mend_streams()
     _quieten_tensorflow()
+    _quieten_pillow()
     try:
         status = _dispatch(sys.argv[1:] if argv is None else list(argv))
         if sys.stdout is not None:  # it may be closed
@@ -133,6 +135,12 @@ def _mend_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # not of a host that put a stream of its own there
             stream.reconfigure(errors="backslashreplace")
+
+
+def _quieten_pillow() -> None:
+    """What it has to say of a damaged file is in the line that refuses it."""
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 def _quieten_tensorflow() -> None:

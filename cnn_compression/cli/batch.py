@@ -39,6 +39,8 @@ def add_flags(values: flags.FlagValues) -> None:
     common.add_quality_flag(values)
     common.add_model_flag(values)
     common.add_overwrite_flag(values)
+    common.add_colour_flag(values)
+    common.add_metadata_flag(values)
     help_text = "leave existing outputs as they are: goes on with what was stopped"
     flags.DEFINE_boolean("skip_existing", False, help_text, flag_values=values)
     flags.DEFINE_integer("batch_size", 8, "files the model is given at once", 1, flag_values=values)
@@ -72,7 +74,13 @@ def _convert(values: flags.FlagValues, arguments: list[str]) -> dict[str, int]:
     if values.decode:
         transform = beam.DecodeImages(values.model, values.batch_size)
     else:
-        transform = beam.EncodeImages(values.quality, values.model, values.batch_size)
+        transform = beam.EncodeImages(
+            values.quality,
+            values.model,
+            values.batch_size,
+            colour=values.colour,
+            keep_metadata=values.keep_metadata,
+        )
     return beam.convert_files(
         *(values.input, values.output, transform),
         overwrite=values.overwrite,

@@ -111,6 +111,7 @@ def add_flags(values: flags.FlagValues) -> None:
     define("crop_bpp", "BPP", _rate, "0.25", "of the crops, at most")
     help_text = f"whose crops to show, by their files' names; {CROPPED} of all by default"
     define("crop_images", "NAMES", _names, None, help_text)
+    common.add_colour_flag(values)
     define("output", "FOLDER", common.PATH.convert, None, "to write and to go on with",
            short_name="o")  # fmt: skip
 
@@ -132,7 +133,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         places.make_folders([output / ROWS])
     with files.locked(output) if output else contextlib.nullcontext():
         with store.Store(output / ROWS if output else None) as kept:
-            measured = _measure(sources, codecs, values.sizes, kept, tally)
+            measured = _measure(sources, codecs, values, kept, tally)
         if measured:
             report, options = _report(values, arguments, anchor, measured)
             text, title = report.markdown(_all(measured), options), options.title
@@ -147,15 +148,16 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     return tally.status
 
 
-def _measure(sources, codecs, factors, store, tally) -> dict[Path, list]:
+def _measure(sources, codecs, values, store, tally) -> dict[Path, list]:
     """The rows of each image, without images of which any failed."""
     from cnn_compression import images
     from cnn_compression.benchmark.run import collect
 
+    factors = values.sizes
     progress, rows = Progress(len(sources) * len(factors), codecs), {}
 
     def measure(source: Path) -> Result:
-        image, notes = images.read(source, WHITE)
+        image, notes = images.read(source, WHITE, colour=values.colour)
         step = progress.of(source)
         # All of an image or nothing: means at each quality are over the same images.
         rows[source] = collect(codecs, source.name, image, factors, store, step)
@@ -276,7 +278,7 @@ def _crops(values, codecs, sources, rows) -> dict[str, bytes]:
     factor = values.sizes[0]
     scenes = []
     for source in sources:
-        image = downscale(images.read(source, WHITE)[0], factor)
+        image = downscale(images.read(source, WHITE, colour=values.colour)[0], factor)
         codeds = {
             codec.name: crops.within(
                 codec,

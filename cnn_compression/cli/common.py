@@ -107,6 +107,19 @@ def add_max_pixels_flag(values: flags.FlagValues) -> None:
     flags.DEFINE(PIXELS, "max_pixels", str(MAX_PIXELS), help_text, flag_values=values)
 
 
+def add_colour_flag(values: flags.FlagValues) -> None:
+    help_text = "srgb converts by the file's colour profile; as_is leaves its numbers"
+    flags.DEFINE_enum("colour", "srgb", ["srgb", "as_is"], help_text, flag_values=values)
+
+
+def add_metadata_flag(values: flags.FlagValues) -> None:
+    help_text = (
+        "carry Exif (without orientation and thumbnail), XMP and copyright into the payload and "
+        "on into what it restores to; else they are left out"
+    )
+    flags.DEFINE_boolean("keep_metadata", False, help_text, flag_values=values)
+
+
 def add_output_flags(values: flags.FlagValues, default: str) -> None:
     """Defines what `file_loop.convert` obeys: inputs' folders, outputs, and the manifest."""
     help_text = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from absl import flags
 
 import cnn_compression
-from cnn_compression import files
+from cnn_compression import files, metadata
 from cnn_compression.cli import common, file_loop, pictures, remote, streams
 from cnn_compression.cli.progress import BAR
 from cnn_compression.cli.tally import Result
@@ -96,7 +96,7 @@ def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:
             if not str(error).startswith("made by model"):
                 raise
             raise layout.PayloadError(f"{error}: {_model_of(header.fingerprint)}") from error
-        return pictures.write(image, ending)
+        return pictures.write(image, ending, metadata.of_payload(payload))
 
     return restore
 
@@ -119,6 +119,6 @@ def _open_server(values: flags.FlagValues) -> Restore:
     client = remote.open_client(values)
 
     def restore(payload, header, ending):
-        return pictures.rewrite(client.decode(payload), ending)
+        return pictures.rewrite(client.decode(payload), ending, metadata.of_payload(payload))
 
     return restore

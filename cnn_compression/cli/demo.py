@@ -50,7 +50,6 @@ def add_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if len(arguments) > 1:
         raise common.UsageError(f"expected one photograph at most. Received: {len(arguments)}")
-    _need("PIL", "Pillow")
     common.start_tensorflow()
     stem, image = _photograph(*arguments)
     targets = [

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from cnn_compression import files
+from cnn_compression import files, metadata
 from cnn_compression.cli import common, file_loop, remote, streams
 from cnn_compression.cli.progress import BAR
 from cnn_compression.cli.tally import Result
@@ -44,6 +44,7 @@ class Picture(NamedTuple):
     contents: bytes
     image: Any = None
     notes: tuple[str, ...] = ()
+    metadata: metadata.Metadata = metadata.Metadata()
 
 
 # A picture to a payload and the image's pixels.
@@ -54,13 +55,15 @@ def add_flags(values: flags.FlagValues) -> None:
     common.add_quality_flag(values)
     for name, (parser, help_text) in TARGETS.items():
         flags.DEFINE(parser, name, None, f"instead of a quality: {help_text}", flag_values=values)
-    help_text = "seconds spent for bytes, 0..2: each level takes longer; files stay as good"
+    help_text = "time spent for bytes, 0..2: 60 times as much and more; no file grows or gets worse"
     flags.DEFINE_integer("effort", 0, help_text, 0, 2, flag_values=values)
     common.add_output_flags(values, f"<stem>{layout.PAYLOAD_SUFFIX}")
     common.add_model_flag(values)
     colour = common.Parser("COLOUR", _colour)
     help_text = f"put transparent images on this colour: #rrggbb, {', '.join(COLOURS)}"
     flags.DEFINE(colour, "flatten", None, help_text, flag_values=values)
+    common.add_colour_flag(values)
+    common.add_metadata_flag(values)
     common.add_max_pixels_flag(values)
     remote.add_server_flags(values)
 
@@ -73,7 +76,8 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
             f"expected one of --quality and --target_*. Received: {', '.join(given)}"
         )
     if values.server:
-        remote.refuse(values, "flatten", "max_pixels", "effort", "target_bpp", "target_psnr")
+        remote.refuse(values, "flatten", "colour", "keep_metadata", "max_pixels", "effort")
+        remote.refuse(values, "target_bpp", "target_psnr")
     else:
         common.check_model(values.model)
 
@@ -122,7 +126,11 @@ def _read(values: flags.FlagValues, source: Path, output: Path) -> Picture:
         return Picture(contents)
     from cnn_compression import images
 
-    image, notes = images.read_contents(contents, values.flatten, values.max_pixels)
+    how = (values.flatten, values.max_pixels, values.colour)
+    if values.keep_metadata:
+        image, notes, kept = images.read_with_metadata(contents, *how)
+        return Picture(contents, image, tuple(notes), kept)
+    image, notes = images.read_contents(contents, *how)
     return Picture(contents, image, tuple(notes))
 
 
@@ -130,14 +138,22 @@ def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -
     codec = common.load_codec(values.model, report)
 
     def compress(picture):
+        height, width, _ = picture.image.shape
+        pixels, kept = height * width, picture.metadata
         if target:
-            payload = codec.encode_to(picture.image, **target, effort=values.effort)
+            left = _less(target, kept.num_bytes, pixels)
+            payload = codec.encode_to(picture.image, **left, effort=values.effort)
         else:
             payload = codec.encode(picture.image, values.quality, values.effort)
-        height, width, _ = picture.image.shape
-        return payload, height * width
+        return metadata.into_payload(payload, kept) if kept else payload, pixels
 
     return compress
+
+
+def _less(target: dict, num_bytes: int, pixels: int) -> dict:
+    """The target that is left to the picture where metadata take so many bytes."""
+    taken = {"target_bytes": num_bytes, "target_bpp": 8 * num_bytes / pixels}
+    return {name: value - taken.get(name, 0) for name, value in target.items()}
 
 
 def _open_server(values: flags.FlagValues, target: dict) -> Compress:

@@ -156,26 +156,26 @@ def each(
             progress()
             print(result.line)
 
-    if at_once == 1:
-        for index in range(len(sources)):
-            take(index, work)
-    else:
-        _in_threads(sources, work, tally, take, at_once)
+    # C libraries print complaints of their own.
+    with common.python_alone_on_stderr():
+        if at_once == 1:
+            for index in range(len(sources)):
+                take(index, work)
+        else:
+            _in_threads(sources, work, tally, take, at_once)
     progress()
 
 
 def _in_threads(sources, work, tally, take, at_once):
-    # C libraries print complaints of their own, which only one thread at a time could turn off.
-    with common.python_alone_on_stderr():
-        threads = ThreadPoolExecutor(at_once)
-        futures = [threads.submit(work, source) for source in sources]
-        taken = 0
-        try:
-            for taken, future in enumerate(futures):
-                take(taken, lambda _, future=future: future.result())
-            taken = len(futures)
-        finally:  # where the loop was interrupted, some files are done that nobody asked for yet
-            threads.shutdown(cancel_futures=True)
-            for source, future in zip(sources[taken:], futures[taken:], strict=True):
-                if not future.cancelled() and future.exception() is None:
-                    tally.add(source, future.result())
+    threads = ThreadPoolExecutor(at_once)
+    futures = [threads.submit(work, source) for source in sources]
+    taken = 0
+    try:
+        for taken, future in enumerate(futures):
+            take(taken, lambda _, future=future: future.result())
+        taken = len(futures)
+    finally:  # where the loop was interrupted, some files are done that nobody asked for yet
+        threads.shutdown(cancel_futures=True)
+        for source, future in zip(sources[taken:], futures[taken:], strict=True):
+            if not future.cancelled() and future.exception() is None:
+                tally.add(source, future.result())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_compression.cli import streams
+from cnn_compression.metadata import Metadata, into_png
 
 PNG = ".png"
 QUALITY = 95  # of a format with losses: what was restored is not to lose much once more
@@ -14,6 +15,7 @@ _TIFF = {"format": "TIFF", "compression": "tiff_lzw", "tiffinfo": {317: 2}}  # d
 # Pillow's settings by the ending of a name.
 SETTINGS = {PNG: {"format": "PNG"}, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP}
 SETTINGS |= {".tif": _TIFF, ".tiff": _TIFF}
+_TIFF_XMP = 700
 _LONGEST_SIDES = {"JPEG": 65_535, "WEBP": 16_383}
 
 
@@ -41,30 +43,37 @@ def check_sides(height: int, width: int, ending: str) -> None:
         )
 
 
-def write(image: Any, ending: str) -> bytes:
-    """A file's bytes of uint8 `[H, W, 1]` or `[H, W, 3]`, a tensor or an array."""
+def write(image: Any, ending: str, kept: Metadata) -> bytes:
+    """A file's bytes of uint8 `[H, W, 1]` or `[H, W, 3]`, a tensor or an array, and of metadata."""
     if ending == PNG:
         from cnn_compression import images
 
-        return images.encode_png(image).numpy()
+        return into_png(images.encode_png(image).numpy(), kept)
     import numpy as np
     from PIL import Image
 
     pixels = np.asarray(image)
-    return _saved(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), ending)
+    return _saved(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels), ending, kept)
 
 
-def rewrite(png: bytes, ending: str) -> bytes:
-    """A PNG file's bytes as those of a file of another format."""
+def rewrite(png: bytes, ending: str, kept: Metadata) -> bytes:
+    """A PNG file's bytes as those of a file of another format, and with metadata."""
     if ending == PNG:
-        return png
+        return into_png(png, kept)
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as image:
-        return _saved(image, ending)
+        return _saved(image, ending, kept)
 
 
-def _saved(image: Any, ending: str) -> bytes:
+def _saved(image: Any, ending: str, kept: Metadata) -> bytes:
+    settings = dict(SETTINGS[ending])
+    if kept.exif:
+        settings["exif"] = kept.exif
+    if kept.xmp and settings["format"] == "TIFF":
+        settings["tiffinfo"] = settings["tiffinfo"] | {_TIFF_XMP: kept.xmp}
+    elif kept.xmp:
+        settings["xmp"] = kept.xmp
     file = io.BytesIO()
-    image.save(file, **SETTINGS[ending])
+    image.save(file, **settings)
     return file.getvalue()

@@ -1,12 +1,21 @@
-"""Files -> uint8 images."""
+"""Files -> uint8 images: by Pillow wherever Python reads, by TensorFlow's ops in a graph."""
 
-from cnn_compression.images.in_graph import (
+from cnn_compression.images.reading import (
+    COLOURS,
     ImageError,
-    decode,
-    decode_checked,
-    encode_png,
     read,
     read_contents,
+    read_with_metadata,
 )
 
-__all__ = ["ImageError", "decode", "decode_checked", "encode_png", "read", "read_contents"]
+_IN_GRAPH = ("decode", "decode_checked", "encode_png")
+__all__ = ["COLOURS", "ImageError", "read", "read_contents", "read_with_metadata", *_IN_GRAPH]
+
+
+def __getattr__(name):
+    # Only what works in a graph takes the seconds of TensorFlow's import.
+    if name in _IN_GRAPH:
+        from cnn_compression.images import in_graph
+
+        return getattr(in_graph, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

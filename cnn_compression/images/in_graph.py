@@ -2,35 +2,26 @@
 
 PNG, JPEG, GIF and BMP by TensorFlow's own ops; WebP, AVIF, TIFF, JPEG 2000 and PNM by
 tensorflow-io, which is imported on first use and only where it is installed (without it, WebP
-still works where TensorFlow itself decodes it). A decoder that stops the process or gives garbage
-on some files is reached only through checks of the file's header.
+still works where TensorFlow itself decodes it).
 
-Limits: JPEG 2000 in a JP2 file of up to 1 MiB, 8 bits, RGB or grey; AVIF of 8 bits, one piece and
-one frame, without alpha, rotation or mirroring, and its colours come out up to 3 levels off; BMP of
-8, 24 or 32 bits, not run-length coded; PNM with a maximum of 255 or 65535, and binary PBM; a TIFF's
-first page, of up to 5 samples a pixel; a GIF's first frame if it covers the picture; no animated
-WebP. EXIF orientation counts in JPEG and TIFF only. Formats other than PNG carry no checksum: a
-file that was cut is refused, one with changed bytes may decode to other pixels.
+It takes less than `reading`, and says what it does not take: `formats_in_graph` has the limits.
+Colours stay as the file has them, and only JPEGs are turned upright. Formats other than PNG carry
+no checksum: a file with changed bytes may decode to other pixels, one of tensorflow-io's formats
+that was cut may come out in part.
 """
 
 import contextlib
 import functools
-import os
-import re
 import sys
-import threading
 
 import tensorflow as tf
 
-from cnn_compression.images.bytes import bytes_at, part, require
-from cnn_compression.images.formats import FORMATS, UNKNOWN
+from cnn_compression.images.formats_in_graph import FORMATS, UNKNOWN
+from cnn_compression.images.reading import check_flatten
 from cnn_compression.payload.layout import MAX_PIXELS
 from cnn_compression.tensors.attempts import attempt, otherwise_said, unless_wrong
+from cnn_compression.tensors.bytes import bytes_at, part, require
 from cnn_compression.tensors.tiles import map_pixels
-
-
-class ImageError(ValueError):
-    """A file that cannot be used as an image; the text is the reason, without the file's name."""
 
 
 def decode(contents, flatten=None, max_pixels=MAX_PIXELS):
@@ -43,10 +34,8 @@ def decode(contents, flatten=None, max_pixels=MAX_PIXELS):
             is decoded.
 
     Returns:
-        uint8 tensor, upright: [H, W, 1] of grey files (PNG types 0 and 4, JPEG of one component,
-        PGM, PBM, JPEG 2000 and TIFF of one channel, BMP with the ramp of greys as its palette),
-        else [H, W, 3]. Samples v of 16 bits become round(v / 257); in a grey TIFF v >> 8, which is
-        libtiff's way. A grey file with transparency over a `flatten` that is not grey becomes
+        uint8 tensor: [H, W, 1] of grey files, else [H, W, 3]. Samples v of 16 bits become
+        round(v / 257). A grey file with transparency over a `flatten` that is not grey becomes
         [H, W, 3].
 
     Raises:
@@ -54,7 +43,7 @@ def decode(contents, flatten=None, max_pixels=MAX_PIXELS):
         tf.errors.InvalidArgumentError: when the graph runs: not an image, damaged, too large, or
             with transparent pixels and no `flatten` (alpha that is 255 everywhere is just dropped).
     """
-    return _decoder(_colour(flatten), FORMATS)(contents, max_pixels)[0]
+    return _decoder(check_flatten(flatten))(contents, max_pixels)
 
 
 def decode_checked(contents, max_pixels):
@@ -84,7 +73,7 @@ def decode_checked(contents, max_pixels):
 
     def decode_samples():
         sample = _sampler(formats, None)
-        samples, decoded = attempt(lambda data: sample(data, max_pixels)[0], contents, nothing)
+        samples, decoded = attempt(lambda data: sample(data, max_pixels), contents, nothing)
         status = tf.where(
             decoded,
             otherwise_said(_is_opaque(samples), "has transparent pixels"),
@@ -96,134 +85,50 @@ def decode_checked(contents, max_pixels):
     return unless_wrong(known, measure, nothing)
 
 
-def read(path, flatten=None, max_pixels=MAX_PIXELS):
-    """Reads an image file, eagerly; arguments and image are as in `decode`.
-
-    Returns:
-        (uint8 NumPy array [H, W, C], list of remarks: "16-bit samples reduced to 8" or none).
-
-    Raises:
-        ImageError, OSError: the text is a one-line reason without the file's name.
-        ValueError: `flatten` is not a colour.
-    """
-    flatten = _colour(flatten)
-    try:
-        with open(path, "rb") as file:
-            contents = file.read()
-    except OSError as error:
-        raise type(error)(error.strerror) from None
-    return read_contents(contents, flatten, max_pixels)
-
-
-def read_contents(contents, flatten=None, max_pixels=MAX_PIXELS):
-    """Like `read`, of a whole file's bytes instead of its path; never raises OSError."""
-    flatten = _colour(flatten)
-    if not contents:
-        raise ImageError("empty file")
-    formats = tuple(f for f in FORMATS if any(contents[at:].startswith(m) for at, m in f.magic))
-    if not formats:
-        raise ImageError(f"{UNKNOWN} {contents[:5]!r}")
-    decoder = _decoder(flatten, formats)  # a graph of this format alone is built in a second
-    # The C libraries print complaints of their own. Worker threads let them: only one thread at a
-    # time can turn the stream off, and they would wait for each other.
-    main = threading.current_thread() is threading.main_thread()
-    try:
-        with _quiet() if main else contextlib.nullcontext():
-            image, bits = decoder(contents, max_pixels)
-    except tf.errors.OpError as error:
-        raise ImageError(_reason(error, formats[0])) from None
-    return image.numpy(), ["16-bit samples reduced to 8"] if bits == 16 else []
-
-
 def encode_png(image):
     """uint8 tensor [H, W, 1] or [H, W, 3] -> string scalar, a PNG file's bytes."""
     return tf.io.encode_png(image, compression=4)  # of 9: for 3 % less, 6 takes three times as long
 
 
-def _colour(flatten):
-    if flatten is None:
-        return None
-    colour = tuple(flatten)
-    if len(colour) != 3 or not all(c in range(256) for c in colour):
-        raise ValueError(f"flatten must be 3 integers from 0 to 255. Received: {flatten!r}")
-    return colour
-
-
-def _reason(error, form):
-    """One line for people, from the error that decoding a file of the format `form` gave."""
-    if isinstance(error, tf.errors.ResourceExhaustedError):
-        return "too large for the memory of this machine"
-    own = re.search(r"assertion failed: \[([^]]*)\]", error.message)
-    return own[1] if own else _damaged(form)
-
-
-def _damaged(form):
-    damage = "truncated, damaged or unsupported" if form.extra else "truncated or damaged"
-    return f"{damage} {form.name}"
-
-
-# tensorflow-io.
-
-_stderr_lock = threading.RLock()
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps what C code prints off the standard error stream."""
-    with _stderr_lock, open(os.devnull, "wb") as null:
-        kept = os.dup(2)
-        os.dup2(null.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
 @functools.cache
 def _tensorflow_io():
     """The module tensorflow_io, or None where it is missing or its native ops do not load."""
-    try:
-        with _quiet(), tf.init_scope():
+    with contextlib.suppress(ImportError, NotImplementedError, AttributeError, tf.errors.OpError):
+        with tf.init_scope():
             import tensorflow_io
 
             tensorflow_io.experimental.image.decode_pnm(b"P5 1 1 255 0")
-    except (ImportError, NotImplementedError, AttributeError, tf.errors.OpError):
-        return None
-    return tensorflow_io
+        return tensorflow_io
 
 
 def _needs_tensorflow_io(name):
     if sys.version_info >= (3, 13):
-        cure = ", which has no wheels for Python 3.13: use Python 3.11-3.12 or convert the file"
+        cure = ", which has no wheels for Python 3.13"
     else:
-        cure = ": install tensorflow-io==0.37.1 beside TensorFlow 2.16, or convert the file"
-    return f"{name} needs tensorflow-io{cure}"
-
-
-# The graph: which format, then alpha.
+        cure = ": install tensorflow-io==0.37.1 beside TensorFlow 2.16"
+    return f"{name} in a graph needs tensorflow-io{cure}; `images.read` reads it without"
 
 
 @functools.cache
-def _decoder(flatten, formats):
-    """tf.function: string scalar -> (image, bits of the file's samples as int64)."""
+def _decoder(flatten):
+    """tf.function: string scalar -> uint8 [H, W, 1 or 3]."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
     def decoder(contents, max_pixels):
-        samples, bits = _sampler(formats, _tensorflow_io())(contents, max_pixels)
-        return _without_alpha(samples, flatten), bits
+        samples = _sampler(FORMATS, _tensorflow_io())(contents, max_pixels)
+        return _without_alpha(samples, flatten)
 
     return decoder
 
 
 @functools.cache
 def _sampler(formats, io):
-    """tf.function: string scalar -> (uint8 [H, W, 1..4], bits of the file's samples as int64)."""
+    """tf.function: string scalar -> uint8 [H, W, 1..4]."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int64)])
     def sampler(contents, max_pixels):
         branches = [functools.partial(_branch, form, io, contents, max_pixels) for form in formats]
-        branches.append(functools.partial(_unknown, contents))
+        branches.append(functools.partial(_failing, UNKNOWN, contents))
         return tf.switch_case(_format_number(contents, formats), branches)
 
     return sampler
@@ -249,22 +154,19 @@ def _size_status(size, max_pixels, damaged):
 
 def _branch(form, io, contents, max_pixels):
     if form.extra and io is None and not (form.name == "WebP" and hasattr(tf.io, "decode_webp")):
-        return _placeholder(require(False, _needs_tensorflow_io(form.name), contents))
+        return _failing(_needs_tensorflow_io(form.name), contents)
     # Functions of their own, because AutoGraph does not look into the branches of a switch.
-    status = _size_status(tf.function(form.size)(contents), max_pixels, _damaged(form))
+    size = tf.ensure_shape(tf.function(form.size)(contents), [2])
+    status = _size_status(size, max_pixels, f"truncated or damaged {form.name}")
     contents = require(tf.equal(status, ""), status, contents)
-    image, bits = tf.function(functools.partial(form.decode, io=io))(contents)
-    return tf.ensure_shape(image, [None, None, None]), tf.cast(bits, tf.int64)
+    image = tf.function(functools.partial(form.decode, io=io))(contents)
+    return tf.ensure_shape(image, [None, None, None])
 
 
-def _unknown(contents):
-    return _placeholder(require(False, UNKNOWN, contents))
-
-
-def _placeholder(contents):
+def _failing(reason, contents):
     """What a branch that always fails gives for its type."""
-    image = tf.ensure_shape(bytes_at(contents, 0, 0)[None, None], [None, None, None])
-    return image, tf.constant(8, tf.int64)
+    contents = require(False, reason, contents)
+    return tf.ensure_shape(bytes_at(contents, 0, 0)[None, None], [None, None, None])
 
 
 def _colour_channels(samples):

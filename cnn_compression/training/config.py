@@ -24,6 +24,9 @@ class TrainConfig:
     scale: int = _option(
         2, "Image pixels per compact pixel along each side: 2, or 1 or 4 (fast).", choices=(1, 2, 4)
     )
+    colour: str = _option(
+        "srgb", "By the files' colour profiles, or their numbers.", choices=("srgb", "as_is")
+    )
     chroma: str = _option("4:2:0", "Of the compact image.", choices=("4:2:0", "4:4:4"))
     channels: int = _option(
         3, "3 for colour (and grey) images, 1 for grey ones alone.", choices=(1, 3)

@@ -42,11 +42,13 @@ class ImageReader:
     Args:
         files: list of paths.
         max_bad_files: how many may be unreadable.
+        colour: as of `images.read`.
     """
 
-    def __init__(self, files, max_bad_files=10):
+    def __init__(self, files, max_bad_files=10, colour="srgb"):
         self.files = list(files)
         self.max_bad_files = max_bad_files
+        self.colour = colour
         self._bad = {}
         self._lock = threading.Lock()
 
@@ -67,7 +69,7 @@ class ImageReader:
         if position in self._bad:
             return None
         try:
-            return images.read(self.files[position], flatten=(255, 255, 255))[0]
+            return images.read(self.files[position], (255, 255, 255), colour=self.colour)[0]
         except (OSError, ValueError) as error:
             self._refuse(position, error)
             return None
@@ -230,7 +232,7 @@ def to_payload_records(
         output: path of the file to write; a file there is replaced when the new one is whole.
         codec: `Codec`.
         quality, effort: as of `Codec.encode`.
-        flatten, max_pixels: as of `images.decode`.
+        flatten, max_pixels: as of `images.read`.
 
     Returns:
         int: how many examples were written.

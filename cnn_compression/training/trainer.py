@@ -67,9 +67,9 @@ class Trainer:
             raise ValueError(
                 f"batch_size must divide by the {replicas} replicas. Received: {config.batch_size}"
             )
-        self.reader = ImageReader(files.training, config.max_bad_files)
+        self.reader = ImageReader(files.training, config.max_bad_files, config.colour)
         self.evaluation = HeldOutEvaluation(
-            ImageReader(files.held_out, config.max_bad_files), config.channels
+            ImageReader(files.held_out, config.max_bad_files, config.colour), config.channels
         )
         keras.utils.set_random_seed(config.seed)
         with self.strategy.scope():
