@@ -31,6 +31,10 @@ NUMBERS = {
 }
 
 
+ASKED = 60
+END = {1: 56, 2: 57}  # of our segment in the file
+
+
 def golden_images():
     """Compact images in closed form, uint8: grey `[7, 11, 1]` and `[80, 80, 1]`, which is such that
     a progressive file is the smaller one, and colour `[3, 130, 3]`."""
@@ -64,7 +68,7 @@ def payload(name, version):
     path = (GOLDEN if version == 1 else GOLDEN / f"version{version}") / f"{name}.cnn.jpg"
     if os.environ.get("CNN_COMPRESSION_REGENERATE_GOLDEN") == "1" and version == layout.VERSION:
         path.parent.mkdir(exist_ok=True)
-        data = layout_ops.pack(plain_jpeg(name), FINGERPRINT, **NUMBERS[name])
+        data = layout_ops.pack(plain_jpeg(name), FINGERPRINT, **NUMBERS[name], asked=ASKED)
         path.write_bytes(data.numpy())
     return path.read_bytes()
 
@@ -89,8 +93,8 @@ def resealed(data, index, value):
 
 
 def version_1_of(data):
-    """The payload of version 2 as version 1 would have it."""
-    return resealed(data, 28, 1)
+    """The payload of version 2 as version 1 would have it: one byte less."""
+    return sealed(data[:23] + b"\x22" + data[24:28] + b"\x01" + data[29:56] + data[57:])
 
 
 def test_the_golden_payloads_are_of_both_kinds(name, payload):
@@ -99,7 +103,7 @@ def test_the_golden_payloads_are_of_both_kinds(name, payload):
 
 
 def test_packing_gives_the_golden_bytes(name, version, payload):
-    packed = layout_ops.pack(plain_jpeg(name), FINGERPRINT, **NUMBERS[name]).numpy()
+    packed = layout_ops.pack(plain_jpeg(name), FINGERPRINT, **NUMBERS[name], asked=ASKED).numpy()
     assert (packed if version == 2 else version_1_of(packed)) == payload
 
 
@@ -107,7 +111,8 @@ def test_bytes_lie_where_the_table_says(name, version, payload):
     """Parsed by hand from the offsets in `layout`'s docstring."""
     assert payload[:2] == b"\xff\xd8" and payload[2:4] == b"\xff\xe0" and payload[6:10] == b"JFIF"
     assert payload[20:22] == b"\xff\xe9"
-    assert payload[22:24] == b"\x00\x22"
+    end = END[version]
+    assert payload[22:24] == bytes([0, end - 22])
     assert payload[24:28] == b"CNNC"
     assert payload[28] == version
     assert payload[29:37].hex() == FINGERPRINT
@@ -117,17 +122,17 @@ def test_bytes_lie_where_the_table_says(name, version, payload):
     )
     assert tuple(payload[45:48]) == (NUMBERS[name]["channels"], 2, NUMBERS[name]["quality"])
     # Version 2: the segment, then a JPEG without its APP0.
-    covered = payload[:48] if version == 1 else payload[20:48] + b"\xff\xd8"
-    covered = np.frombuffer(covered + payload[56:], np.uint8)
+    covered = payload[:48] if version == 1 else payload[20:48] + payload[56:57] + b"\xff\xd8"
+    covered = np.frombuffer(covered + payload[end:], np.uint8)
     assert covered.tobytes() == layout.covered(payload)
     assert payload[48:56] == tf.fingerprint(covered[None]).numpy().tobytes()
     # The segment ends where the next one starts.
-    assert payload[56] == 0xFF and 22 + int.from_bytes(payload[22:24], "big") == 56
+    assert payload[56:end] == bytes([ASKED] * (version - 1)) and payload[end] == 0xFF
 
 
-def test_the_rest_is_the_plain_jpeg_and_the_overhead_36_bytes(name, payload):
-    assert payload[:20] + payload[56:] == plain_jpeg(name)
-    assert len(payload) - len(plain_jpeg(name)) == 36
+def test_the_rest_is_the_plain_jpeg_and_the_overhead_37_bytes(name, version, payload):
+    assert payload[:20] + payload[END[version] :] == plain_jpeg(name)
+    assert len(payload) - len(plain_jpeg(name)) == {1: 36, 2: 37}[version]
 
 
 def test_marker_is_not_one_that_others_read(payload):
@@ -169,7 +174,8 @@ def test_readers_agree(name, version, payload):
     assert numbers == {key: getattr(header, key) for key in numbers}
     assert (header.version, header.fingerprint) == (version, FINGERPRINT)
     assert header.checksum == payload[48:56]
-    assert layout.read_header(payload[:56]) == header
+    assert header.asked == {1: 0, 2: ASKED}[version]
+    assert layout.read_header(payload[: END[version]]) == header
     assert layout.is_payload(payload)
     assert layout_ops.verify(payload, FINGERPRINT, [2]).numpy() == b""
 
@@ -233,8 +239,9 @@ def test_every_truncation_is_found_and_additions_as_the_version_says(version, pa
     assert (results[-3:] == b"").tolist() == [version == 2, version == 2, True]
 
 
-def test_what_verify_says(payload):
-    plain = payload[:20] + payload[56:]
+def test_what_verify_says(version, payload):
+    end = END[version]
+    plain = payload[:20] + payload[end:]
     damaged = with_byte(payload, 65, payload[65] ^ 0xFF)
     cases = {
         b"": "not a payload",
@@ -243,7 +250,7 @@ def test_what_verify_says(payload):
         damaged: "damaged, or another program changed it: the checksum does not match",
         payload[:-1]: "damaged or cut short",
         payload[:30]: "damaged or cut short",
-        payload[:20] + 2 * payload[20:56] + payload[56:]: "one CNNC segment. Received: 2",
+        payload[:20] + 2 * payload[20:end] + payload[end:]: "one CNNC segment. Received: 2",
         with_byte(payload, 28, 3): "version must be 1 or 2. Received: 0x03",
         with_byte(payload, 28, 0): "version must be 1 or 2. Received: 0x00",
         resealed(payload, 36, 0xEE): f"by model {OTHER_FINGERPRINT}; this one is {FINGERPRINT}",
@@ -262,10 +269,13 @@ def test_what_verify_says(payload):
     [
         (lambda data: b"", "not a payload: .* Received: 0 bytes"),
         (lambda data: b"hello world", "not a payload: .* Received: 11 bytes of something else"),
-        (lambda data: data[:20] + data[56:], "not a payload: .* Received: a plain JPEG"),
-        (lambda data: data[:30], "cut short: .*36.* Received: 10"),
-        (lambda data: data[:55], "cut short: .*36.* Received: 35"),
-        (lambda data: data[:56] + data[20:], "expected one CNNC segment. Received: 2"),
+        (
+            lambda data: data[:20] + data[22 + data[23] :],
+            "not a payload: .* Received: a plain JPEG",
+        ),
+        (lambda data: data[:30], "cut short: .*3[67].* Received: 10"),
+        (lambda data: data[:55], "cut short: .*3[67].* Received: 35"),
+        (lambda data: data[: 22 + data[23]] + data[20:], "expected one CNNC segment. Received: 2"),
         (lambda data: with_byte(data, 28, 3), "payload version must be 1 or 2. Received: 3"),
     ],
 )
@@ -274,7 +284,7 @@ def test_read_header_says_what_is_wrong(payload, spoil, reason):
         layout.read_header(spoil(payload))
 
 
-def test_readers_never_fail_in_another_way(payload):
+def test_readers_never_fail_in_another_way(version, payload):
     """Anything cut anywhere gives a result or a `PayloadError`, in finite time."""
     size = layout.preview_size(payload)
     shown = 0
@@ -283,7 +293,7 @@ def test_readers_never_fail_in_another_way(payload):
             shown += layout.preview_size(payload[:length]) == size
         except PayloadError as error:
             assert "no start of frame" in str(error)
-        if length >= 56:
+        if length >= END[version]:
             assert layout.read_header(payload[:length]) == layout.read_header(payload)
         else:
             with pytest.raises(PayloadError):

@@ -179,7 +179,7 @@ def test_two_segments_are_refused_whichever_comes_first(parts):
 def test_what_a_longer_segment_has_more_is_covered(parts):
     """Fields that a later writer may add."""
     jfif, ours, *others = parts
-    longer = sealed(joined([jfif, ours[:2] + b"\x00\x25" + ours[4:] + b"new", *others]))
+    longer = sealed(joined([jfif, ours[:2] + b"\x00\x26" + ours[4:] + b"new", *others]))
     assert said_of(longer) == ""
     assert "another program" in said_of(longer.replace(b"new", b"now"))
 

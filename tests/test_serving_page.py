@@ -157,7 +157,7 @@ def test_a_payload_is_known_wherever_its_segment_stands(page, codec, photos):
     def is_payload(data):
         return page.evaluate(known, base64.b64encode(data).decode())
 
-    end = layout.SEGMENT_START + 2 + layout.SEGMENT_LENGTH
+    end = layout.own_segments(payload)[0].end
     assert is_payload(payload)
     assert is_payload(payload[:2] + exif + b"\xff" + payload[2:])  # a fill byte too
     assert not is_payload(payload[: layout.SEGMENT_START] + payload[end:])

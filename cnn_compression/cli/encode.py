@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from cnn_compression import files, metadata
+from cnn_compression import files
 from cnn_compression.cli import common, file_loop, remote, streams
 from cnn_compression.cli.progress import BAR
 from cnn_compression.cli.tally import Result
+from cnn_compression.metadata import Metadata, into_payload
 from cnn_compression.payload import layout
 
 HELP = f"""
@@ -44,7 +45,7 @@ class Picture(NamedTuple):
     contents: bytes
     image: Any = None
     notes: tuple[str, ...] = ()
-    metadata: metadata.Metadata = metadata.Metadata()
+    kept: Metadata = Metadata()
 
 
 # A picture to a payload and the image's pixels.
@@ -139,13 +140,13 @@ def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -
 
     def compress(picture):
         height, width, _ = picture.image.shape
-        pixels, kept = height * width, picture.metadata
+        pixels, kept = height * width, picture.kept
         if target:
             left = _less(target, kept.num_bytes, pixels)
             payload = codec.encode_to(picture.image, **left, effort=values.effort)
         else:
             payload = codec.encode(picture.image, values.quality, values.effort)
-        return metadata.into_payload(payload, kept) if kept else payload, pixels
+        return into_payload(payload, kept) if kept else payload, pixels
 
     return compress
 

@@ -14,8 +14,8 @@ HELP = f"""
 usage: cnn-compression info FILES...
 
 Says what is in payloads, one line each: size of the original (width x height) and its channels,
-quality of the JPEG, bits per pixel of the original, bytes, the model that restores it, size of the
-preview, which is a quarter of the original's, half or all of it.
+the quality that was asked and the JPEG's own, bits per pixel of the original, bytes, the model that
+restores it, size of the preview, which is a quarter of the original's, half or all of it.
 A folder stands for the *{layout.PAYLOAD_SUFFIX} in it, - for standard input.
 Only the headers are read: it is `decode` that finds damage.
 """
@@ -45,7 +45,8 @@ def _describe(source: Path) -> Result:
         raise layout.PayloadError(f"damaged: {header.width}x{header.height} pixels")
     line = (
         f"{common.shown(source)}: {header.width}x{header.height}, "
-        f"{'grey' if header.channels == 1 else 'colour'}, JPEG quality {header.quality}, "
+        f"{'grey' if header.channels == 1 else 'colour'}, "
+        f"{f'quality {header.asked}, ' if header.asked else ''}JPEG quality {header.quality}, "
         f"{8 * size / pixels:.3f} bpp, {size} bytes, model {header.fingerprint}, "
         f"preview {preview_width}x{preview_height}"
     )

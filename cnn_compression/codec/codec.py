@@ -369,27 +369,27 @@ class Codec:
             with tf.control_dependencies([in_range, fits]):
                 quality = tf.identity(quality)
             (number,), (jpeg_quality,) = map(tf.unstack, self.route(image, quality[None]))
-            return self.pair_encoder(effort)(image, number, jpeg_quality)
+            return self.pair_encoder(effort)(image, number, jpeg_quality, quality)
 
         return self._kept("one", effort, encode_one, [_IMAGE, tf.TensorSpec((), tf.int32)])
 
     def pair_encoder(self, effort):
-        """`tf.function`: uint8 `[H, W, C]`, and int32 scalars as of `route`, to a payload, string
-        scalar."""
+        """`tf.function`: uint8 `[H, W, C]`, int32 scalars as of `route`, and the quality that was
+        asked or 0, to a payload, string scalar."""
 
-        def encode_through(image, number, jpeg_quality):
+        def encode_through(image, number, jpeg_quality, asked):
             height, width, channels = tf.unstack(tf.shape(image))
 
             def through(pair):
                 file = pair.encode(image, jpeg_quality, EFFORT_STEPS[effort])
                 numbers = (height, width, channels, pair.scale, jpeg_quality)
-                return layout_ops.pack(file, self.fingerprint, *numbers)
+                return layout_ops.pack(file, self.fingerprint, *numbers, asked)
 
             through_each = [functools.partial(through, pair) for pair in self._pairs]
             return tf.switch_case(number, through_each)
 
         number = tf.TensorSpec((), tf.int32)
-        return self._kept("pair", effort, encode_through, [_IMAGE, number, number])
+        return self._kept("pair", effort, encode_through, [_IMAGE, number, number, number])
 
     def route(self, image, qualities):
         """As `MultiScale.route`, of one image at qualities int32 `[Q]`: two int32 `[Q]`."""

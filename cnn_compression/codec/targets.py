@@ -58,7 +58,9 @@ def _from_gap(codec, effort, image, payload, quality, search, better):
     """
     known = tf.clip_by_value(quality, LOWEST, HIGHEST - 1)
     (here, finer), (_, end) = map(tf.unstack, codec.route(image, tf.stack([known, known + 1])))
-    encode = functools.partial(codec.pair_encoder(effort), image, finer)
+
+    def encode(jpeg_quality):
+        return codec.pair_encoder(effort)(image, finer, jpeg_quality, tf.constant(0))
 
     def look():
         # A function of its own: TensorFlow fails to unfold a loop that calls inside of a branch.

@@ -5,7 +5,7 @@ every viewer opens it and shows the compact image. Integers are big-endian, as i
 
     offset  bytes
          0      2  FF E9: marker of APP9
-         2      2  34: length of the segment, without its marker
+         2      2  35: length of the segment, without its marker
          4      4  "CNNC": magic
          8      1  2: version of this layout
          9      8  fingerprint of the decoder: `Codec.fingerprint`
@@ -15,13 +15,15 @@ every viewer opens it and shows the compact image. Integers are big-endian, as i
         26      1  scale: image pixels per compact pixel along each side
         27      1  quality of the JPEG, 1..100
         28      8  checksum: FarmHash64, as `tf.fingerprint` gives it, of what `covered` returns
+        36      1  quality that was asked of the model, 1..100; 0 where a target of bytes or PSNR
+                   was met between two of them
 
 The segment counts wherever it stands before the first scan, once. The checksum covers the segment
 itself and what makes the picture: tables, frame, scans, to the end of image. So programs may put
 in, change, move and remove other application segments and comments, and put bytes after the end:
 what they leave of the picture is what was written, and nothing else is decoded (`picture`).
 
-Version 1 differs in its checksum only: it covers every byte of the file.
+Version 1 ends with its checksum, which covers every byte of the file.
 
 `layout_ops` packs and verifies the same bytes in TensorFlow; this module reads them without.
 """
@@ -53,9 +55,9 @@ FINGERPRINT_SIZE = 8
 NUMBERS_START = FINGERPRINT_START + FINGERPRINT_SIZE
 CHECKSUM_START = FIELDS.size
 CHECKSUM_SIZE = 8
-SEGMENT_SIZE = CHECKSUM_START + CHECKSUM_SIZE
+ASKED_START = CHECKSUM_START + CHECKSUM_SIZE
+SEGMENT_SIZE = ASKED_START  # at least; what is not there was not asked
 MARKER = b"\xff\xe9"
-SEGMENT_LENGTH = SEGMENT_SIZE - 2
 
 # What a marker begins (T.81, table B.1), by its second byte.
 NOTHING, ALONE, TOLD, PICTURE, SCAN, END = range(6)
@@ -98,6 +100,7 @@ class Header:
     scale: int
     quality: int
     checksum: bytes
+    asked: int
 
 
 class Segment(NamedTuple):
@@ -199,16 +202,17 @@ def read_header(data: bytes) -> Header:
         raise PayloadError(f"not a payload: expected a JPEG with a CNNC segment. Received: {kind}")
     if len(found) > 1:
         raise PayloadError(f"expected one CNNC segment. Received: {len(found)}")
-    start = found[0].start
-    if len(data) < start + SEGMENT_SIZE:
-        there = len(data) - start
-        raise PayloadError(f"cut short: the header has {SEGMENT_SIZE} bytes. Received: {there}")
+    _, start, end = found[0]
+    size, there = max(end - start, SEGMENT_SIZE), len(data) - start
+    if there < size:
+        raise PayloadError(f"cut short: the header has {size} bytes. Received: {there}")
     _, _, _, version, fingerprint, *numbers = FIELDS.unpack_from(data, start)
     if version not in VERSIONS:
         known = " or ".join(map(str, VERSIONS))
         raise PayloadError(f"payload version must be {known}. Received: {version}")
     checksum = bytes(data[start + CHECKSUM_START : start + SEGMENT_SIZE])
-    return Header(version, fingerprint.hex(), *numbers, checksum)
+    asked = data[start + ASKED_START] if end > start + ASKED_START else 0
+    return Header(version, fingerprint.hex(), *numbers, checksum, asked)
 
 
 def preview_size(data: bytes) -> tuple[int, int]:

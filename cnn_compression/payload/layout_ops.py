@@ -15,22 +15,22 @@ _CUT = "damaged or cut short: the checksum does not match"
 _VERSIONS = [bytes([version]) for version in layout.VERSIONS]
 
 
-def pack(jpeg, fingerprint, height, width, channels, scale, quality):
+def pack(jpeg, fingerprint, height, width, channels, scale, quality, asked=0):
     """Puts the payload's segment into a JPEG.
 
     Args:
         jpeg: string scalar, as `jpeg.encode` writes it.
         fingerprint: 16 hexadecimal digits, the decoder's.
-        height, width, channels, scale, quality: integer scalars; see `layout`.
+        height, width, channels, scale, quality, asked: integer scalars; see `layout`.
 
     Returns:
-        string scalar, the payload: 36 bytes longer than the JPEG.
+        string scalar, the payload: 37 bytes longer than the JPEG.
     """
     head = tf.strings.join(
         [
             tf.strings.substr(jpeg, 0, layout.SEGMENT_START),
             layout.MARKER
-            + layout.SEGMENT_LENGTH.to_bytes(2, "big")
+            + (layout.ASKED_START - 1).to_bytes(2, "big")
             + layout.MAGIC
             + bytes([layout.VERSION])
             + bytes.fromhex(fingerprint),
@@ -41,7 +41,8 @@ def pack(jpeg, fingerprint, height, width, channels, scale, quality):
             _bytes_of(quality, 1),
         ]
     )
-    tail = tf.strings.substr(jpeg, layout.SEGMENT_START, tf.int32.max)
+    rest = tf.strings.substr(jpeg, layout.SEGMENT_START, tf.int32.max)
+    tail = tf.strings.join([_bytes_of(asked, 1), rest])
     unsigned = tf.strings.join([head, tf.constant(bytes(layout.CHECKSUM_SIZE)), tail])
     return tf.strings.join([head, _checksum(_Parts(unsigned)), tail])
 
