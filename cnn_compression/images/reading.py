@@ -184,7 +184,7 @@ def _refusing(form):
     """Turns whatever goes wrong with a file into an `ImageError`."""
     try:
         yield
-    except ImageError:
+    except (ImageError, ImportError):
         raise
     except MemoryError:
         raise ImageError("too large for the memory of this machine") from None
