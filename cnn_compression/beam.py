@@ -44,7 +44,6 @@ from cnn_compression.files import (
     publish,
     restored_name,
 )
-from cnn_compression.payload.layout import is_payload
 
 _COUNTERS = ("done", "failed", "bytes_out")
 _FAILURES = re.compile(r"failed-\d+-of-\d+\.jsonl")  # as Beam names them
@@ -388,8 +387,6 @@ class _EncodeHandler(_Handler):
         return [self._encode(contents, model.signatures["encode_pixels"]) for contents in batch]
 
     def _encode(self, contents, encode_pixels):
-        if is_payload(contents):
-            return b"", b"is a payload already: expected the image that it was of"
         try:
             image, _, kept = images.read_with_metadata(contents, colour=self.colour)
         except images.ImageError as error:

@@ -56,6 +56,13 @@ def reason(tmp_path):
     return refuse
 
 
+def test_a_preview_is_no_photograph(reason):
+    payload = (Path(__file__).parent / "golden" / "colour.cnn.jpg").read_bytes()
+    exif = b"\xff\xe1\x00\x0aExif\0\0MM"
+    for contents in (payload, payload[:2] + exif + payload[2:]):
+        assert reason(contents) == "is a payload already: encode the image it was made from"
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_pixels_are_those_of_pillow(name):
     contents, channels = ALL[name]

@@ -9,7 +9,7 @@ import scipy.io
 import tensorflow as tf
 from PIL import Image
 
-from cnn_compression.codec.codec import fingerprint
+from cnn_compression.codec import fingerprint
 from cnn_compression.codec.model_files import find_model, load_model
 from cnn_compression.models.paper_weights import (
     set_com_weights,

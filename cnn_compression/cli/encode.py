@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from cnn_compression import files
+from cnn_compression import files, images
 from cnn_compression.cli import common, file_loop, remote, streams
 from cnn_compression.cli.progress import BAR
 from cnn_compression.cli.tally import Result
@@ -121,12 +121,9 @@ def _accept(output: Path) -> None:
 
 def _read(values: flags.FlagValues, source: Path, output: Path) -> Picture:
     contents = streams.read(source)
-    if layout.is_payload(contents):
-        raise ValueError("is a payload already: encode the image it was made from")
     if values.server:
+        images.refuse_payload(contents)
         return Picture(contents)
-    from cnn_compression import images
-
     how = (values.flatten, values.max_pixels, values.colour)
     if values.keep_metadata:
         image, notes, kept = images.read_with_metadata(contents, *how)

@@ -1,8 +1,8 @@
 """image -> payload -> image, by a trained model.
 
-`codec` is what everyone calls; it finds models by `model_files`, cuts pictures into tiles for a
-`pair` of networks around JPEG, and meets `targets` of bytes or PSNR by `bisection`. `effort` tunes
-one picture's compact image.
+`codec` is what everyone calls, with what `inputs` takes; it finds models by `model_files`. `graph`
+is what it does as `tf.function`s: it cuts pictures into tiles for a `pair` of networks around JPEG,
+and meets `targets` of bytes or PSNR by `bisection`. `effort` tunes one picture's compact image.
 """
 
 from cnn_compression.process import start_tensorflow
@@ -14,7 +14,7 @@ def __getattr__(name):
     # Where models lie can be asked without TensorFlow, which takes seconds to import.
     if name in __all__:
         start_tensorflow()
-        from cnn_compression.codec import codec
+        from cnn_compression.codec import codec, graph
 
-        return getattr(codec, name)
+        return getattr(graph if name == "fingerprint" else codec, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

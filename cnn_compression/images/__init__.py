@@ -6,10 +6,12 @@ from cnn_compression.images.reading import (
     read,
     read_contents,
     read_with_metadata,
+    refuse_payload,
 )
 
 _IN_GRAPH = ("decode", "decode_checked", "encode_png")
-__all__ = ["COLOURS", "ImageError", "read", "read_contents", "read_with_metadata", *_IN_GRAPH]
+__all__ = ["COLOURS", "ImageError", "read", "read_contents", "read_with_metadata"]
+__all__ += ["refuse_payload", *_IN_GRAPH]
 
 
 def __getattr__(name):

@@ -29,7 +29,7 @@ from PIL import (
 from cnn_compression import metadata
 from cnn_compression.images import colours, tiff_strips
 from cnn_compression.jpeg import segments
-from cnn_compression.payload.layout import MAX_PIXELS
+from cnn_compression.payload.layout import MAX_PIXELS, is_payload
 
 COLOURS = ("srgb", "as_is")
 _DEEP = re.compile(r"(.*;16)([BLN])")
@@ -87,6 +87,7 @@ def _read(contents, flatten, max_pixels, colour):
     """(uint8 array, remarks, Pillow's image)."""
     flatten = _check(flatten, colour)
     form = _form_of(contents)
+    refuse_payload(contents)
     with _refusing(form):
         opened = form.open(contents)
         _check_size(opened, max_pixels)
@@ -98,6 +99,12 @@ def _read(contents, flatten, max_pixels, colour):
         profile = opened.info.get("icc_profile") if colour == "srgb" else None
         image, remark = colours.to_srgb(_plain(form, contents, opened, bits), profile)
         return _without_alpha(image, flatten), notes + [remark] * bool(remark), opened
+
+
+def refuse_payload(contents):
+    """Raises `ImageError` for a payload, whose preview would be taken for a photograph."""
+    if is_payload(contents):
+        raise ImageError("is a payload already: encode the image it was made from")
 
 
 def check_flatten(flatten):
