@@ -41,8 +41,8 @@ endef
 demo: .venv/installed
 	.venv/bin/cnn-compression demo --output=out
 
-# Two processes and more, each with whole files: what a file's tests share is made once.
-PYTEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+# Two processes and more: what tests share is made once, see tests/conftest.py.
+PYTEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadgroup
 
 test: lint
 	.venv/bin/python $(PYTEST) -m "not slow"

@@ -446,7 +446,7 @@ class _Write(beam.DoFn):
         namespace: of the counters, to which these elements counted as done.
     """
 
-    def __init__(self, folder, rename=_as_named, overwrite=True, namespace=""):
+    def __init__(self, folder, rename=_as_named, overwrite=True, namespace="cnn_compression.write"):
         self._folder, self._rename, self._overwrite = folder, rename, overwrite
         self._counters = [Metrics.counter(namespace, name) for name in _COUNTERS]
 

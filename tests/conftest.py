@@ -21,6 +21,16 @@ tf.config.set_logical_device_configuration(
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the marks
+def pytest_collection_modifyitems(config, items):
+    """For `--dist=loadgroup`: a file's tests go to one process, and all that share a server."""
+    if config.pluginmanager.hasplugin("xdist"):
+        served = {item.path for item in items if "default_server" in item.fixturenames}
+        for item in items:
+            name = "default_server" if item.path in served else item.path.name
+            item.add_marker(pytest.mark.xdist_group(name))
+
+
 def _crop(image, top, left, height=192, width=256):
     return image[top : top + height, left : left + width]
 

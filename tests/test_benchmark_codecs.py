@@ -19,7 +19,7 @@ MAGIC = {
     "heic": rb"....ftyphei",
     "bicubic": rb"\xff\xd8\xff",
 }
-MODULES = {"webp": "PIL", "jp2": "PIL", "avif": "PIL", "jxl": "pillow_jxl", "heic": "pillow_heif"}
+MODULES = {"jxl": "pillow_jxl", "heic": "pillow_heif"}
 each_codec = pytest.mark.parametrize("name", registry.CODECS)
 
 

@@ -68,7 +68,7 @@ def test_version(command):
         (["Infos"], "did you mean info?"),
         (["frobnicate"], "Received: frobnicate"),
         (["encode", "a.png", "--qualty=5"], "Did you mean: quality"),
-        (["encode", "a.png", "--colour=red"], "Unknown command line flag 'colour'"),
+        (["encode", "a.png", "--tint=red"], "Unknown command line flag 'tint'"),
         (["decode", "a.cnn.jpg", "-q", "5"], "Unknown command line flag 'q'"),
         (["encode", "a.png", "-q"], "Missing value for flag -q"),
         (["encode", "a.png", "--output="], "expected a file or folder"),
@@ -690,11 +690,11 @@ def test_info_is_one_line_for_each_payload(command, workplace, photos, codec):
     assert status == 1
     assert [line.split(", ") for line in out.splitlines()] == [
         [f"{name}.cnn.jpg: 203x101", kind,
-         f"JPEG quality {quality}",
+         f"quality {asked}", f"JPEG quality {quality}",
          f"{8 * size / (203 * 101):.3f} bpp", f"{size} bytes", f"model {codec.fingerprint}",
          "preview {}x{}".format(*Image.open(f"{name}.cnn.jpg").size)]
-        for (name, kind), quality, size in zip(
-            (("camera", "grey"), ("coffee", "colour")), qualities, sizes, strict=True
+        for (name, kind, asked), quality, size in zip(
+            (("camera", "grey", 20), ("coffee", "colour", 71)), qualities, sizes, strict=True
         )
     ]  # fmt: skip
     assert err[0] == "cnn-compression: missing: no such file or folder"

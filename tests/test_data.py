@@ -280,5 +280,5 @@ def test_split_held_out_is_disjoint_complete_ordered_and_spread():
 
 @pytest.mark.parametrize("count", [3, 4])
 def test_holding_out_everything_is_refused(count):
-    with pytest.raises(ValueError, match=f"below the 3 files. Received: {count}"):
+    with pytest.raises(ValueError, match=f"{count + 1} or more, or --held_out .* Received: 3"):
         split_held_out([1, 2, 3], count)

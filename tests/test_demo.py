@@ -132,20 +132,20 @@ def test_does_not_replace_the_photograph(halves, tmp_path, photos, capsys):
 
 
 @pytest.mark.parametrize(
-    "words, reason",
+    "words, status, reason",
     [
-        (["a.png", "b.png"], "one photograph at most. Received: 2"),
-        (["missing.png"], "missing.png: No such file"),
-        (["empty.png"], "empty.png: empty file"),
-        (["--quality=101"], "--quality=101"),
-        (["--quality=high"], "--quality=high"),
-        (["--output=empty.png"], "empty.png: "),
+        (["a.png", "b.png"], 2, "one photograph at most. Received: 2"),
+        (["missing.png"], 1, "missing.png: No such file"),
+        (["empty.png"], 1, "empty.png: empty file"),
+        (["--quality=101"], 2, "--quality=101"),
+        (["--quality=high"], 2, "--quality=high"),
+        (["--output=empty.png"], 1, "empty.png: "),
     ],
 )
-def test_one_line_says_what_is_wrong(halves, tmp_path, monkeypatch, capsys, words, reason):
+def test_one_line_says_what_is_wrong(halves, tmp_path, monkeypatch, capsys, words, status, reason):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.png").touch()
-    assert main(["demo", *words]) == 1
+    assert main(["demo", *words]) == status
     error = capsys.readouterr().err
     assert reason in error and error.count("\n") == 1
     assert not list(tmp_path.glob("*/*"))

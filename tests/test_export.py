@@ -11,34 +11,48 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from small_pairs import pair
 from tensorflow.core.protobuf import saved_model_pb2
 
 from cnn_compression import codec as codec_module
 from cnn_compression.codec.model_files import load_model
-from cnn_compression.export import export
+from cnn_compression.export import export, warmup
 from cnn_compression.export import saved_model as export_module
-from cnn_compression.models.com_rec import ComRec
-from cnn_compression.models.fast import FastComCNN, FastRecCNN
+from cnn_compression.models.multi_scale import MultiScale
+
+RANGES, HANDOVERS = [[1, 40, 5, 80], [31, 100, 20, 95]], [[300, 20]]
 
 
 @pytest.fixture(scope="module")
-def model_file(codec, tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.keras"
-    codec.model.save(path)
-    return path
+def model_files(tmp_path_factory):
+    """Of few weights, of half size and of full size."""
+    folder = tmp_path_factory.mktemp("small")
+    for scale in (2, 1):
+        pair(scale).save(folder / f"{scale}.keras")
+    return [folder / "2.keras", folder / "1.keras"]
 
 
 @pytest.fixture(scope="module")
-def small_file(tmp_path_factory):
-    """Of few weights and a single scale."""
-    path = tmp_path_factory.mktemp("small") / "model.keras"
-    ComRec(FastComCNN(3, 2, 8, 1), FastRecCNN(3, 2, 8, 0, 1)).save(path)
-    return path
+def small_file(model_files):
+    return model_files[0]
 
 
 @pytest.fixture(scope="module")
-def exported(model_file, tmp_path_factory):
-    return export(model_file, "mine", tmp_path_factory.mktemp("saved_models"))
+def exported(model_files, tmp_path_factory):
+    """The two, joined."""
+    folder = tmp_path_factory.mktemp("saved_models")
+    return export(model_files, "mine", folder, ranges=RANGES, handovers=HANDOVERS)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Exports have one small signature and no requests: of their folders all else is as ever."""
+
+    def signatures(codec, max_pixels):
+        return {"same": tf.function(lambda x: {"x": x}, [tf.TensorSpec((None,), tf.string)])}
+
+    monkeypatch.setattr(export_module, "signatures", signatures)
+    monkeypatch.setattr(warmup, "has_serving_api", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +112,8 @@ def test_signatures_are_named_for_serving(exported):
     assert described == expected
 
 
-def test_a_fresh_process_gives_the_bytes_that_python_gives(codec, exported, png_files):
+def test_a_fresh_process_gives_the_bytes_that_python_gives(exported, png_files):
+    codec = codec_module.load(exported)
     images, files = png_files
     qualities = [20, 50, 80]
     result = run_alone(
@@ -128,24 +143,18 @@ def test_a_fresh_process_gives_the_bytes_that_python_gives(codec, exported, png_
         np.testing.assert_array_equal(restored.reshape(expected.shape), expected)
 
 
-def test_models_of_several_scales_are_joined(tmp_path):
-    for scale in (1, 2):
-        com, rec = FastComCNN(3, scale, 8, 1), FastRecCNN(3, scale, 8, 0, 1)
-        ComRec(com, rec).save(tmp_path / f"{scale}.keras")
-    models = [tmp_path / "2.keras", tmp_path / "1.keras"]
-    ranges, handovers = [[1, 40, 5, 80], [31, 100, 20, 95]], [[300, 20]]
-    folder = export(models, "both", tmp_path / "models", ranges=ranges, handovers=handovers)
-    loaded = load_model(folder)
-    assert (loaded.scales, loaded.ranges, loaded.handovers) == ([2, 1], ranges, handovers)
-    sources = [load_model(model) for model in models]
-    for pair, source in zip(loaded.pairs, sources, strict=True):
-        for value, other in zip(pair.get_weights(), source.get_weights(), strict=True):
+def test_models_of_several_scales_are_joined(model_files, exported, tmp_path):
+    loaded = load_model(exported)
+    assert (loaded.scales, loaded.ranges, loaded.handovers) == ([2, 1], RANGES, HANDOVERS)
+    sources = [load_model(model) for model in model_files]
+    for joined, source in zip(loaded.pairs, sources, strict=True):
+        for value, other in zip(joined.get_weights(), source.get_weights(), strict=True):
             np.testing.assert_array_equal(value, other)
     with pytest.raises(ValueError, match="expected 2 ranges"):
-        export(models, "both", tmp_path / "models")
+        export(model_files, "both", tmp_path)
     with pytest.raises(ValueError, match="falling order"):
-        export(models[::-1], "both", tmp_path / "models", ranges=ranges)
-    assert [path.name for path in (tmp_path / "models" / "both").iterdir()] == ["1"]
+        export(model_files[::-1], "both", tmp_path, ranges=RANGES)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_stock_ops_only(exported):
@@ -158,12 +167,13 @@ def test_stock_ops_only(exported):
     assert not {op for op in ops if op.startswith("IO>") or "PyFunc" in op}
 
 
-def test_the_folder_loads_as_a_codec(codec, exported):
-    assert codec_module.load(str(exported)).fingerprint == codec.fingerprint
+def test_the_folder_loads_as_a_codec(model_files, exported):
+    model = MultiScale([load_model(file) for file in model_files], RANGES, HANDOVERS)
+    assert codec_module.load(str(exported)).fingerprint == codec_module.fingerprint(model)
     assert codec_module.load(str(exported.parent)).name == "mine"
 
 
-def test_versions_count_up(small_file, tmp_path):
+def test_versions_count_up(quick, small_file, tmp_path):
     first = export(small_file, "mine", tmp_path)
     assert first == tmp_path / "mine" / "1"
     assert export(small_file, "mine", tmp_path) == tmp_path / "mine" / "2"
@@ -188,7 +198,7 @@ def test_no_model_is_an_error_before_anything_is_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_export_left_is_no_part_of_the_next(small_file, tmp_path):
+def test_what_a_killed_export_left_is_no_part_of_the_next(quick, small_file, tmp_path):
     left = tmp_path / "mine" / ".1.tmp" / "left"
     left.mkdir(parents=True)
     folder = export(small_file, "mine", tmp_path)

@@ -156,7 +156,7 @@ def test_a_size_that_cannot_be_met_says_so(codec, served, images):
 def bad_payloads(payload, image):
     """What is wrong -> bytes and a part of the status."""
     at = layout.SEGMENT_START + layout.FINGERPRINT_START
-    end = layout.SEGMENT_START + layout.SEGMENT_SIZE
+    end = layout.own_segments(payload)[0].end
     return {
         "nothing": (b"", "not a payload"),
         "a JPEG": (saved_as(image, "jpeg"), "not a payload"),

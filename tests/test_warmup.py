@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from cnn_compression.codec.model_files import find_model
-from cnn_compression.export import export, warmup
+from cnn_compression.export import warmup
 
 INSTALLED = find_model("default").parents[1]
 
@@ -42,10 +42,10 @@ def test_warm_up_requests_are_of_the_sizes_and_in_a_small_file(requests):
     assert (INSTALLED / warmup.WARMUP_FILE).stat().st_size < 500_000
 
 
-def test_without_the_serving_api_there_are_no_requests(tmp_path, monkeypatch):
+def test_without_the_serving_api_there_are_no_requests(codec, tmp_path, monkeypatch):
     monkeypatch.setattr(warmup, "has_serving_api", lambda: False)
-    folder = export(INSTALLED, "mine", tmp_path)
-    assert not (folder / warmup.WARMUP_FILE).exists()
+    warmup.write(codec, "mine", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scenes_are_pictures_in_small_files():

@@ -2,8 +2,8 @@
 
 All take an image to the bytes of a file as a program would write it, and back. Where a library
 offers a choice they take what compresses well and is still pleasant to wait for, and say so in
-`settings`; colours are 4:2:0 as those files mostly are. Except for JPEG they need the extra
-`bench`, and are imported when a codec is made.
+`settings`; colours are 4:2:0 as those files mostly are. JPEG XL and HEIC need the extra `bench`,
+and are imported when a codec is made.
 """
 
 import importlib.metadata
@@ -11,7 +11,9 @@ import io
 from typing import Protocol
 
 import numpy as np
+import PIL
 import tensorflow as tf
+from PIL import Image, features
 
 from cnn_compression.jpeg import coding
 
@@ -67,14 +69,9 @@ class _Pillow:
     feature = ""  # of PIL.features
 
     def __init__(self):
-        try:
-            import PIL
-            from PIL import features
-        except ImportError as error:
-            raise MissingLibraryError(self.name, "Pillow 11.3 or later") from error
         if self.feature and not features.check(self.feature):
-            raise MissingLibraryError(self.name, f"a Pillow 11.3 or later with {self.feature}")
-        self.library = f"{self.find_library(features)}, Pillow {PIL.__version__}"
+            raise MissingLibraryError(self.name, f"a Pillow with {self.feature}")
+        self.library = f"{self.find_library()}, Pillow {PIL.__version__}"
 
     def encode(self, image, quality):
         file = io.BytesIO()
@@ -82,8 +79,6 @@ class _Pillow:
         return file.getvalue()
 
     def decode(self, payload):
-        from PIL import Image
-
         with Image.open(io.BytesIO(payload), formats=[self.format]) as opened:
             return _as_image(np.asarray(opened.convert("L" if opened.mode == "L" else "RGB")))
 
@@ -95,7 +90,7 @@ class WebP(_Pillow):
     settings = "method 6"
     qualities = (0, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 93, 97)
 
-    def find_library(self, features):
+    def find_library(self):
         return f"libwebp {features.version('webp')}"
 
     def options(self, image, quality):
@@ -117,7 +112,7 @@ class Jpeg2000(_Pillow):
     settings = f"irreversible, colour transform, {SHARE:g} of JPEG's bytes at the quality"
     qualities = (1, 3, 5, 8, 12, 20, 30, 45, 60, 75, 85, 92, 96, 98, 100)
 
-    def find_library(self, features):
+    def find_library(self):
         return f"OpenJPEG {features.version('jpg_2000')}"
 
     def options(self, image, quality):
@@ -141,7 +136,7 @@ class Avif(_Pillow):
     settings = "libaom, speed 6, 4:2:0, tune=ssim"
     qualities = (0, 5, 10, 18, 26, 34, 42, 50, 58, 66, 74, 82, 90, 95)
 
-    def find_library(self, features):
+    def find_library(self):
         return f"libavif {features.version('avif')}"
 
     def options(self, image, quality):
@@ -156,7 +151,7 @@ class JpegXl(_Pillow):
     settings = "effort 7"
     qualities = (0, 5, 10, 20, 30, 40, 50, 60, 68, 76, 84, 90, 94)
 
-    def find_library(self, features):
+    def find_library(self):
         try:
             import pillow_jxl  # noqa: F401  its import teaches Pillow the format
         except ImportError as error:
@@ -201,8 +196,6 @@ class Heic:
 
 
 def _to_pillow(image):
-    from PIL import Image
-
     return Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
 
 

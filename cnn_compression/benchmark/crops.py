@@ -5,8 +5,8 @@ import io
 import math
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from cnn_compression.benchmark.codecs import MissingLibraryError
 from cnn_compression.benchmark.rows import measure
 
 SIDE = 192
@@ -74,15 +74,7 @@ def sheet(scenes, target):
 
     Returns:
         bytes: a block of panels for each scene, the original first.
-
-    Raises:
-        MissingLibraryError: without Pillow.
     """
-    try:
-        from PIL import Image, ImageFont
-    except ImportError as error:
-        raise MissingLibraryError("a contact sheet", "Pillow") from error
-
     font = ImageFont.load_default(21)
     blocks = [_block(*scene, target, font) for scene in scenes]
     width = max(block.width for block in blocks)
@@ -97,8 +89,6 @@ def sheet(scenes, target):
 
 
 def _block(name, image, codeds, target, font):
-    from PIL import Image, ImageDraw
-
     box = square([image, *(coded.image_hat for coded in codeds.values() if coded)])
     panels = [(f"{name}\noriginal", image)]
     for codec, coded in codeds.items():

@@ -244,7 +244,7 @@ def _all(rows):
 
 def _write(output: Path, written: dict[str, bytes]) -> None:
     for name, data in written.items():
-        streams.write(output / name, data)
+        streams.write(output / name, data, overwrite=True)
     print(f"written to {common.shown(output)}: {', '.join([ROWS, *written])}")
 
 
@@ -290,11 +290,7 @@ def _crops(values, codecs, sources, rows) -> dict[str, bytes]:
             for codec in codecs
         }
         scenes.append((source.name, image, codeds))
-    try:
-        return {"crops.png": crops.sheet(scenes, values.crop_bpp)} if scenes else {}
-    except ValueError as error:
-        common.complain(f"note: no crops: {error}")
-        return {}
+    return {"crops.png": crops.sheet(scenes, values.crop_bpp)} if scenes else {}
 
 
 def _chosen(names: list[str] | None, sources: list[Path]) -> list[Path]:

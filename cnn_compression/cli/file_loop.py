@@ -99,7 +99,8 @@ def _read_first(
     """
     for source, target in list(targets.items()):
         try:
-            return {source: read(source, target)}
+            with common.python_alone_on_stderr():
+                return {source: read(source, target)}
         except Exception as error:  # whatever a file provokes, it is that file's failure only
             tally.fail(source, error)
             del targets[source]

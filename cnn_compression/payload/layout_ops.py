@@ -26,9 +26,8 @@ def pack(jpeg, fingerprint, height, width, channels, scale, quality, asked=0):
     Returns:
         string scalar, the payload: 37 bytes longer than the JPEG.
     """
-    head = tf.strings.join(
+    segment = tf.strings.join(
         [
-            tf.strings.substr(jpeg, 0, layout.SEGMENT_START),
             layout.MARKER
             + (layout.ASKED_START - 1).to_bytes(2, "big")
             + layout.MAGIC
@@ -41,10 +40,14 @@ def pack(jpeg, fingerprint, height, width, channels, scale, quality, asked=0):
             _bytes_of(quality, 1),
         ]
     )
-    rest = tf.strings.substr(jpeg, layout.SEGMENT_START, tf.int32.max)
-    tail = tf.strings.join([_bytes_of(asked, 1), rest])
-    unsigned = tf.strings.join([head, tf.constant(bytes(layout.CHECKSUM_SIZE)), tail])
-    return tf.strings.join([head, _checksum(_Parts(unsigned)), tail])
+    asked = _bytes_of(asked, 1)
+    start, rest = (
+        tf.strings.substr(jpeg, at, size)
+        for at, size in ((0, layout.SEGMENT_START), (layout.SEGMENT_START, tf.int32.max))
+    )
+    # What TensorFlow writes has APP0 alone of what is left out of `layout.picture`.
+    covered = tf.strings.join([segment, asked, layout.START_OF_IMAGE, rest])
+    return tf.strings.join([start, segment, _digest(covered), asked, rest])
 
 
 def unpack(payload):
@@ -263,7 +266,12 @@ def _checksum(parts):
         lambda: [between(0, head), between(tail, tf.strings.length(parts.payload)), ""],
         lambda: [between(parts.start, head), between(tail, parts.end), parts.picture()],
     )
-    digest = tf.fingerprint(tf.io.decode_raw(tf.strings.join(covered)[None], tf.uint8))[0]
+    return _digest(tf.strings.join(covered))
+
+
+def _digest(covered):
+    """FarmHash64 of a string scalar as a string scalar of 8 bytes."""
+    digest = tf.fingerprint(tf.io.decode_raw(covered[None], tf.uint8))[0]
     return tf.strings.reduce_join(tf.gather(tf.constant(_BYTES), tf.cast(digest, tf.int32)))
 
 
