@@ -37,6 +37,7 @@ from apache_beam.runners import create_runner
 
 from cnn_compression import images, metadata
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model
+from cnn_compression.export.signatures import MAX_PIXELS
 from cnn_compression.files import (
     EXISTS,
     is_payload_name,
@@ -139,7 +140,7 @@ class EncodeImages(beam.PTransform):
         keep_metadata: whether Exif, XMP and copyright go into the payloads.
 
     Raises:
-        ValueError: for another quality, or a model that is not exported.
+        ValueError: for another quality or colour, or a model that is not exported.
     """
 
     rename, keep = staticmethod(payload_name), staticmethod(_is_no_payload)
@@ -155,6 +156,9 @@ class EncodeImages(beam.PTransform):
         super().__init__()
         if quality not in range(1, 101):
             raise ValueError(f"quality must be an integer in 1..100. Received: {quality!r}")
+        if colour not in images.COLOURS:
+            known = ", ".join(images.COLOURS)
+            raise ValueError(f"colour must be one of {known}. Received: {colour!r}")
         self.handler = _EncodeHandler(model, batch_size, quality, colour, keep_metadata)
 
     def expand(self, files):
@@ -387,8 +391,12 @@ class _EncodeHandler(_Handler):
         return [self._encode(contents, model.signatures["encode_pixels"]) for contents in batch]
 
     def _encode(self, contents, encode_pixels):
+        how = {"max_pixels": MAX_PIXELS, "colour": self.colour}
         try:
-            image, _, kept = images.read_with_metadata(contents, colour=self.colour)
+            if self.keep_metadata:
+                image, _, kept = images.read_with_metadata(contents, **how)
+            else:
+                (image, _), kept = images.read_contents(contents, **how), None
         except images.ImageError as error:
             return b"", str(error).encode()
         sizes = dict(zip(("height", "width", "channels"), image.shape, strict=True))
@@ -397,7 +405,7 @@ class _EncodeHandler(_Handler):
         }
         outputs = encode_pixels(pixels_bytes=tf.constant([image.tobytes()]), **numbers)
         [payload], [status] = outputs["payload_bytes"].numpy(), outputs["status"].numpy()
-        if self.keep_metadata and kept and not status:
+        if kept and not status:
             payload = metadata.into_payload(payload, kept)
         return payload, status
 
@@ -412,7 +420,7 @@ class _DecodeHandler(_Handler):
         outputs = model.signatures["decode"](payload_bytes=contents)
         made = zip(batch, outputs["image_bytes"].numpy(), outputs["status"].numpy(), strict=True)
         return [
-            (b"" if status else metadata.carry(payload, png), status)
+            (b"" if status else metadata.into_png(png, metadata.of_payload(payload)), status)
             for payload, png, status in made
         ]
 

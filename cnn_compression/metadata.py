@@ -14,7 +14,7 @@ from PIL import ExifTags, Image
 from PIL.IptcImagePlugin import getiptcinfo
 
 from cnn_compression.jpeg import segments
-from cnn_compression.payload.layout import MAGIC
+from cnn_compression.payload.layout import own_segments
 
 EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -93,7 +93,7 @@ def _copyright(image):
 
 def into_payload(payload: bytes, metadata: Metadata) -> bytes:
     """A payload with the metadata behind its own segment; see `into_jpeg`."""
-    own = [s for s in segments.head(payload) if s.body[: len(MAGIC)] == MAGIC]
+    own = own_segments(payload)
     if not own:
         raise ValueError("expected a payload. Received: a file without its segment")
     return _with_segments(payload, own[0].end, metadata)
@@ -134,25 +134,6 @@ def into_png(png: bytes, metadata: Metadata) -> bytes:
         chunks += _chunk(b"iTXt", _XMP_KEYWORD + bytes(5) + metadata.xmp)
     at = len(_PNG) + 25  # the header is the first chunk, and always of that size
     return png[:at] + chunks + png[at:]
-
-
-def into_file(data: bytes, metadata: Metadata) -> bytes:
-    """A restored PNG or JPEG with the metadata.
-
-    Raises:
-        ValueError: the file is of another format.
-    """
-    if data.startswith(_PNG):
-        return into_png(data, metadata)
-    if data.startswith(b"\xff\xd8"):
-        return into_jpeg(data, metadata)
-    raise ValueError(f"expected a PNG or a JPEG to carry metadata. Received: {data[:4]!r}...")
-
-
-def carry(payload: bytes, restored: bytes) -> bytes:
-    """A restored file with what its payload carries."""
-    metadata = of_payload(payload)
-    return into_file(restored, metadata) if metadata else restored
 
 
 def _chunk(kind, data):

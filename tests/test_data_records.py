@@ -64,7 +64,7 @@ def test_images_become_payloads_and_come_back(records, tmp_path, photos, codec):
 def test_payloads_are_not_taken_for_images(records, tmp_path, codec):
     """Their previews, a half or a quarter as large, would take the pictures' places."""
     to_payload_records(records, tmp_path / "payloads", codec)
-    with pytest.raises(ValueError, match="payloads, example 0: .* is a payload already"):
+    with pytest.raises(ValueError, match="payloads, example 0: is a payload already"):
         to_payload_records([tmp_path / "payloads"], tmp_path / "again", codec)
     assert not (tmp_path / "again").exists()
 

@@ -33,6 +33,13 @@ def test_kept_metadata_reach_the_restored_file(photograph):
     assert dict(restored.getexif()) == {0x010F: "Maker", 0x8298: "me"}
     assert restored.info["xmp"] == kept.xmp == b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>"
 
+    for name in ("restored.jpg", "restored.webp", "restored.tif"):
+        run("decode", "photo.cnn.jpg", "-o", name)
+        with Image.open(name) as other:
+            exif, xmp = other.getexif(), other.info["xmp"]
+            assert other.size == (192, 256) and xmp.rstrip(b"\0") == kept.xmp
+        assert (exif[0x010F], exif[0x8298]) == ("Maker", "me")
+
     run("encode", "photo.jpg", "-q", "30", "-o", "plain.cnn.jpg")
     plain = (photograph / "plain.cnn.jpg").read_bytes()
     assert not metadata.of_payload(plain) and len(payload) == len(plain) + kept.num_bytes
@@ -41,7 +48,10 @@ def test_kept_metadata_reach_the_restored_file(photograph):
     assert restored.size == (192, 256) and not Image.open("plain.png").getexif()
 
 
-def test_a_target_counts_them(photograph):
+def test_a_target_counts_them(photograph, capsys):
     run("encode", "photo.jpg", "--keep_metadata", "--target_bytes=3000")
     payload = (photograph / "photo.cnn.jpg").read_bytes()
     assert len(payload) <= 3000 and metadata.of_payload(payload)
+    words = ["encode", "photo.jpg", "--keep_metadata", "--target_bytes=100", "--overwrite"]
+    assert cli.main(words) == 1
+    assert "metadata alone take " in capsys.readouterr().err

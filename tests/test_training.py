@@ -397,8 +397,15 @@ def test_files_that_are_gone_are_said_and_too_many_refused(begun, caplog):
 
 def test_a_run_of_an_earlier_version_goes_on_with_a_remark(begun, caplog):
     config, files = begun
-    os.remove(Path(config.output, "files.json"))
-    check_same_config(config, Path(config.output))
+    output = Path(config.output)
+    os.remove(output / "files.json")
+    settings = json.loads((output / "config.json").read_text())
+    del settings["colour"]
+    (output / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="'colour': .'as_is', 'srgb'."):
+        check_same_config(config, output)
+    config = replace(config, colour="as_is")
+    check_same_config(config, output)
     assert files_of_run(config, Path(config.output)) == files
     assert "has no list of its files" in caplog.text
 

@@ -27,7 +27,7 @@ usage: cnn-compression benchmark [flags] FILES...
 
 Takes images through models and other codecs at many qualities and prints Markdown tables: all of
 them, or with --output the one that sums up. Every byte of the files counts, distortion is measured
-on what is decoded. What is transparent becomes white. All codecs but jpeg, bicubic and rec need the
+on what is decoded. What is transparent becomes white. jxl and heic, plots and BD-rates need the
 extra `bench`:
 
 {common.table(CODECS.items())}

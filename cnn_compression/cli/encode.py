@@ -137,21 +137,24 @@ def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -
 
     def compress(picture):
         height, width, _ = picture.image.shape
-        pixels, kept = height * width, picture.kept
+        kept = picture.kept
         if target:
-            left = _less(target, kept.num_bytes, pixels)
-            payload = codec.encode_to(picture.image, **left, effort=values.effort)
+            payload = _encode_to(codec, picture.image, target, kept.num_bytes, values.effort)
         else:
             payload = codec.encode(picture.image, values.quality, values.effort)
-        return into_payload(payload, kept) if kept else payload, pixels
+        return into_payload(payload, kept) if kept else payload, height * width
 
     return compress
 
 
-def _less(target: dict, num_bytes: int, pixels: int) -> dict:
-    """The target that is left to the picture where metadata take so many bytes."""
-    taken = {"target_bytes": num_bytes, "target_bpp": 8 * num_bytes / pixels}
-    return {name: value - taken.get(name, 0) for name, value in target.items()}
+def _encode_to(codec: Any, image: Any, target: dict, num_bytes: int, effort: int) -> bytes:
+    """A payload that meets a target together with so many bytes of metadata."""
+    height, width, _ = image.shape
+    taken = {"target_bytes": num_bytes, "target_bpp": 8 * num_bytes / (height * width)}
+    left = {name: value - taken.get(name, 0) for name, value in target.items()}
+    if min(left.values()) <= 0:
+        raise ValueError(f"its metadata alone take {num_bytes} bytes: leave out --keep_metadata")
+    return codec.encode_to(image, **left, effort=effort)
 
 
 def _open_server(values: flags.FlagValues, target: dict) -> Compress:

@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Any
 
 from cnn_compression.cli import streams
-from cnn_compression.metadata import Metadata, into_png
+from cnn_compression.metadata import Metadata, into_jpeg, into_png
 
 PNG = ".png"
 QUALITY = 95  # of a format with losses: what was restored is not to lose much once more
 _JPEG = {"format": "JPEG", "quality": QUALITY, "subsampling": "4:4:4"}
 _WEBP = {"format": "WEBP", "quality": QUALITY}
-_TIFF = {"format": "TIFF", "compression": "tiff_lzw", "tiffinfo": {317: 2}}  # differences of pixels
+_TIFF = {"format": "TIFF", "compression": "tiff_lzw"}
 # Pillow's settings by the ending of a name.
 SETTINGS = {PNG: {"format": "PNG"}, ".jpg": _JPEG, ".jpeg": _JPEG, ".webp": _WEBP}
 SETTINGS |= {".tif": _TIFF, ".tiff": _TIFF}
-_TIFF_XMP = 700
-_LONGEST_SIDES = {"JPEG": 65_535, "WEBP": 16_383}
+_LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383}
+_PREDICTOR, _XMP = 317, 700  # of TIFF
+# Exif's own directory and GPS': Pillow writes neither beside LZW.
+_INNER = (34665, 34853)
 
 
 def ending(path: Path) -> str:
@@ -67,13 +69,25 @@ def rewrite(png: bytes, ending: str, kept: Metadata) -> bytes:
 
 
 def _saved(image: Any, ending: str, kept: Metadata) -> bytes:
-    settings = dict(SETTINGS[ending])
-    if kept.exif:
-        settings["exif"] = kept.exif
-    if kept.xmp and settings["format"] == "TIFF":
-        settings["tiffinfo"] = settings["tiffinfo"] | {_TIFF_XMP: kept.xmp}
-    elif kept.xmp:
-        settings["xmp"] = kept.xmp
+    settings = SETTINGS[ending]
+    if settings["format"] == "TIFF":
+        settings = settings | {"exif": _tiff_tags(kept)}
+    elif settings["format"] == "WEBP":
+        settings = settings | {"exif": kept.exif, "xmp": kept.xmp}
     file = io.BytesIO()
     image.save(file, **settings)
-    return file.getvalue()
+    data = file.getvalue()
+    return into_jpeg(data, kept) if settings["format"] == "JPEG" else data
+
+
+def _tiff_tags(kept: Metadata) -> Any:
+    from PIL import Image
+
+    tags = Image.Exif()
+    tags.load(kept.exif)
+    for tag in _INNER:
+        tags.pop(tag, None)
+    tags[_PREDICTOR] = 2  # differences of pixels
+    if kept.xmp:
+        tags[_XMP] = kept.xmp
+    return tags

@@ -1,13 +1,13 @@
 """What people hand to a codec, paths and Pillow's images too; what mends what it cannot take."""
 
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 
 from cnn_compression import images
 
@@ -28,8 +28,7 @@ def as_pixels(image: Any) -> Any:
     """
     if isinstance(image, (str, os.PathLike)):
         return _read(image)
-    pillow = sys.modules.get("PIL.Image")  # whoever has such an image has imported it
-    if pillow and isinstance(image, pillow.Image) and image.mode not in ("L", "RGB"):
+    if isinstance(image, Image.Image) and image.mode not in ("L", "RGB"):
         raise ValueError(
             f"expected an image of mode L or RGB: pass {_converted(image.mode)}. "
             f"Received: mode {image.mode}"

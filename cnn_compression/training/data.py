@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from cnn_compression import images
 from cnn_compression.files import find_files, is_image_name
-from cnn_compression.payload.layout import MAX_PIXELS, is_payload
+from cnn_compression.payload.layout import MAX_PIXELS
 from cnn_compression.tensors.metrics import luma
 
 _log = logging.getLogger(__name__)
@@ -269,8 +269,6 @@ def _image_of(example, flatten, max_pixels):
     if ENCODED not in features or len(features[ENCODED].bytes_list.value) != 1:
         raise ValueError(f"expected one image under {ENCODED}. Received: {sorted(features)}")
     [contents] = features[ENCODED].bytes_list.value
-    if is_payload(contents):  # its preview would take the picture's place
-        raise ValueError(f"{ENCODED} is a payload already: expected the image that it was of")
     return images.read_contents(contents, flatten, max_pixels)[0]
 
 

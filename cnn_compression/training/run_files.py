@@ -107,6 +107,7 @@ def check_same_config(config: TrainConfig, folder: Path) -> None:
         return
     # By way of JSON, in which tuples are lists.
     before, now = json.loads(path.read_text()), json.loads(json.dumps(asdict(config)))
+    before.setdefault("colour", "as_is")  # runs that began when profiles were passed over
     free = {f.name for f in fields(config) if f.metadata.get("free")} | {"output"}
     if _same_data(config, folder):
         free.add("data")
