@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import itertools
 import json
+import math
 import sys
 import time
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
@@ -148,10 +149,15 @@ class Session(contextlib.ExitStack):
         library, shape = self.library, []
         if isinstance(values, dict):
             shape, values = values["shape"], ()
-        while isinstance(values, list):
-            shape.append(len(values))
-            values = [*itertools.chain(*values)] if isinstance(values[0], list) else (*values,)
+        inside = values
+        while isinstance(inside, list):
+            shape.append(len(inside))
+            inside = inside[0] if inside else None
+        for _ in shape[1:]:
+            values = [*itertools.chain(*values)]
         count = len(values)
+        if count and count != math.prod(shape):
+            raise RuntimeError(f"expected lists of one length. Received: {count} for {shape}")
         kind = TF_INT32 if values and isinstance(values[0], int) else TF_STRING
         dims = (c_int64 * len(shape))(*shape)
         tensor = library.TF_AllocateTensor(kind, dims, len(shape), count * SIZES[kind])

@@ -111,6 +111,7 @@ def _each(function, inputs, *nothing):
     counts = [tf.shape(values)[0] for values in inputs]
     # Its items are not known where these do not hold: such a request fails as a whole.
     known = [
+        tf.debugging.assert_equal([*map(_rank, inputs)], 1, "one dimension of each input"),
         tf.debugging.assert_less_equal(counts[0], MAX_ITEMS, f"at most {MAX_ITEMS} items"),
         tf.debugging.assert_equal(counts, counts[0], "as many of each input as of the first"),
     ]
@@ -130,6 +131,14 @@ def _each(function, inputs, *nothing):
     state = tf.constant(0), tf.constant(MAX_ANSWER, tf.int64), *arrays
     ends = tf.while_loop(lambda number, *_: number < count, step, state, parallel_iterations=1)
     return [array.stack() for array in ends[2:]]
+
+
+def _rank(values):
+    """Of what really comes: a server does not look whether that is what a signature says, and the
+    graph holds what it says for granted.
+    """
+    unknown = tf.raw_ops.PlaceholderWithDefault(input=values, shape=tf.TensorShape(None))
+    return tf.rank(unknown)
 
 
 class _Items:
