@@ -1,5 +1,6 @@
 """What a stranger may send: bombs, lies and damage. `fuzz.py` is the long form of the last test."""
 
+import importlib.util
 import io
 import re
 import struct
@@ -24,6 +25,7 @@ from cnn_compression.models.com_rec import ComRec
 from cnn_compression.payload import layout, layout_ops
 from cnn_compression.payload.layout import PayloadError
 
+HAS_IO = importlib.util.find_spec("tensorflow_io") is not None
 FUZZ = Path(__file__).with_name("fuzz.py")
 SMALL = Image.new("RGB", (16, 16), "red")
 
@@ -116,7 +118,9 @@ def test_the_limit_is_the_last_size_that_is_taken(form):
     assert images.read_contents(contents, max_pixels=1200)[0].shape[:2] == (30, 40)
     with pytest.raises(images.ImageError, match="^40 x 30 pixels: at most 1199 are taken$"):
         images.read_contents(contents, max_pixels=1199)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="40 x 30 pixels: at most 1199 are t"):
+    known = HAS_IO or form in ("PNG", "JPEG", "GIF", "BMP", "WEBP")
+    reason = "40 x 30 pixels: at most 1199 are t" if known else "needs tensorflow-io"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
         images.decode(contents, max_pixels=1199)
 
 
