@@ -143,3 +143,18 @@ def bmp_with_alpha():
     header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(108 - 56)
     start = struct.pack("<HIII", 0x4D42, 122 + RGBA.size, 0, 122)
     return start + header + RGBA[..., [2, 1, 0, 3]].tobytes()
+
+
+def jpegs_without_orientation():
+    """PHOTO with Exif that says nothing of how it lies, or nonsense."""
+    for exif in (little_endian_exif(0), little_endian_exif(9), b"Exif\0\0", b"Exif\0\0MM\0*"):
+        yield saved(PHOTO, "JPEG", exif=exif)
+
+
+def jpegs_of_damaged_exif():
+    """PHOTO with each byte of its Exif changed in turn, to three values."""
+    exif = big_endian_exif(1)
+    whole = saved(PHOTO, "JPEG", exif=exif)
+    for place in range(6, len(exif)):
+        for new in (b"\xff", b"\x7f", b"\0"):
+            yield whole.replace(exif, exif[:place] + new + exif[place + 1 :])
