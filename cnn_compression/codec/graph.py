@@ -172,8 +172,8 @@ class GraphCodec:
             message = tf.strings.join(["bad payload: ", status])
             with tf.control_dependencies([tf.debugging.Assert(tf.equal(status, ""), [message])]):
                 payload = tf.identity(payload)
-            compact_hat = coding.decode(layout_ops.picture(payload))
-            return self.restore(compact_hat, layout_ops.unpack(payload))
+            header, jpeg = layout_ops.taken_apart(payload)
+            return self.restore(coding.decode(jpeg), header)
 
         return traced(decode_one, [tf.TensorSpec((), tf.string), MAX_PIXELS])
 

@@ -208,7 +208,8 @@ class _Items:
         return unless_wrong(status, lambda: (self.codec.encoder()(image, quality), ""), "")
 
     def _restore(self, payload):
-        *_, status = self.info(payload)
+        *numbers, status = self.info(payload)
+        header = dict(zip(layout_ops.NUMBERS, numbers, strict=True))
 
         def read():
             picture = layout_ops.picture(payload)
@@ -216,7 +217,7 @@ class _Items:
             return compact_hat, otherwise_said(complete, "damaged: its JPEG cannot be decoded")
 
         def restore():
-            return self.codec.restore(compact_hat, layout_ops.unpack(payload)), ""
+            return self.codec.restore(compact_hat, header), ""
 
         compact_hat, status = unless_wrong(status, read, self.nothing)
         return unless_wrong(status, restore, self.nothing)

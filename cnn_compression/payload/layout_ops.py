@@ -70,6 +70,12 @@ def picture(payload):
     return _Parts(payload).picture()
 
 
+def taken_apart(payload):
+    """What `unpack` and `picture` return, from one look at the payload's segments."""
+    parts = _Parts(payload)
+    return _numbers(parts), parts.picture()
+
+
 def is_payload(data):
     """Whether bytes carry a payload's segment: string to bool scalar; as `layout.is_payload`."""
     return tf.reduce_any(walk_ops.segments(data).own)
