@@ -257,6 +257,10 @@ def _load(form, contents, image):
         reason = tiff_strips.fax_reason(contents, orientation, image)
     if reason:
         raise ImageError(reason)
+    _turn_upright(image)
+
+
+def _turn_upright(image):
     with contextlib.suppress(Exception):  # of damaged Exif, which is no damage to the picture
         ImageOps.exif_transpose(image, in_place=True)
 
@@ -283,7 +287,7 @@ def _plain(form, contents, image, bits):
         raise ImageError(f"{form.name} of {bits} bits a sample is not supported")
     deep = bits == 16 or image.mode.startswith("I")
     samples = _deep_samples(form, contents, image, bits) if deep else None
-    plain = image if samples is None else _from_deep(samples, image.mode)
+    plain = image if samples is None else _from_deep(samples)
     if plain.mode in ("RGBa", "La"):
         plain = plain.convert(plain.mode.upper())
     elif plain.mode not in ("L", "LA", "RGB", "RGBA", "CMYK", "LAB"):
@@ -317,7 +321,8 @@ def _deep_samples(form, contents, image, bits):
         tile._replace(args=changed if isinstance(options, str) else (changed, *tile.args[1:]))
         for tile in other.tile
     ]
-    _load(form, contents, other)
+    other.load()  # the file was checked when `image` was loaded
+    _turn_upright(other)
     pixels = np.asarray(other)
     if raw == "LA;16B":
         high, low = pixels[..., ::2], pixels[..., 1::2]
@@ -326,7 +331,7 @@ def _deep_samples(form, contents, image, bits):
     return high.astype(np.uint16) << 8 | low
 
 
-def _from_deep(samples, mode):
+def _from_deep(samples):
     """uint16 [H, W, C] -> an image of round(v / 257)."""
     eight = np.empty(samples.shape, np.uint8)
     for rows, target in zip(_blocks(samples), _blocks(eight), strict=True):
