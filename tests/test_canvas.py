@@ -11,20 +11,20 @@ from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.paper import PaperComCNN, PaperRecCNN
-from cnn_compression.tensors.canvas import STEP, Frame, no_frame, on_canvas
+from cnn_compression.tensors.canvas import COMMON_SIDES, STEP, Frame, no_frame, on_canvas
 
 QUALITY = np.array([40], np.int32)
 
 
 @pytest.mark.parametrize("cell", [1, 2, 4])
-@pytest.mark.parametrize("size", [(1, 1), (31, 33), (64, 8), (65, 100)])
+@pytest.mark.parametrize("size", [(1, 1), (31, 33), (64, 8), (65, 100), (180, 99), (151, 300)])
 def test_canvases_are_of_few_sizes_and_repeat_the_edges(size, cell):
     x = np.random.default_rng(1).integers(0, 256, (1, *size, 3), np.uint8)
     laid, kept = on_canvas(tf.constant(x), cell)
     assert tuple(map(int, kept)) == size
+    sides = np.sort([*range(STEP, 1300, STEP), *COMMON_SIDES])
     for axis in (0, 1):
-        side = laid.shape[1 + axis]
-        assert side % (STEP // cell) == 0 and side - size[axis] < STEP // cell
+        assert laid.shape[1 + axis] * cell == sides[sides >= size[axis] * cell][0]
     edges = [(0, 0), *((0, n - m) for n, m in zip(laid.shape[1:3], size, strict=True)), (0, 0)]
     np.testing.assert_array_equal(laid, np.pad(x, edges, "edge"))
 

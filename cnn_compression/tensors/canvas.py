@@ -11,10 +11,11 @@ from keras import ops
 
 from cnn_compression.tensors.shapes import repeat_edges
 
-# Sides of canvases are multiples of it, in pixels of the image: with tiles of 1024 and what they
-# overlap by, 36 of them. oneDNN keeps a quarter of a megabyte for each picture's size that networks
-# like ours meet, and so few sizes are soon all met.
+# Sides of canvases are multiples of the step, in pixels of the image, or what pictures often have:
+# with tiles of 1024 and what they overlap by, 42 of them. oneDNN keeps a quarter of a megabyte for
+# each picture's size that networks like ours meet, and so few sizes are soon all met.
 STEP = 32
+COMMON_SIDES = (400, 500, 600, 720, 900, 1000)  # multiples of 4, the largest cell
 
 
 def on_canvas(x, cell=1):
@@ -28,8 +29,15 @@ def on_canvas(x, cell=1):
         `[1, .., .., C]`, and x's own height and width.
     """
     size = ops.shape(x)[1:3]
-    step = STEP // cell
-    return repeat_edges(x, size, [-(-side // step) * step for side in size]), size
+    return repeat_edges(x, size, [_canvas_side(side * cell) // cell for side in size]), size
+
+
+def _canvas_side(side):
+    """The least of the canvases' sides that is not less than one in pixels of the image."""
+    least = -(-side // STEP) * STEP
+    for common in COMMON_SIDES:
+        least = ops.where(side <= common, ops.minimum(least, common), least)
+    return least
 
 
 class Frame:
