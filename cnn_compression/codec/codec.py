@@ -19,7 +19,7 @@ from cnn_compression.codec.pair import TILE
 from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.multi_scale import MultiScale
-from cnn_compression.payload import layout
+from cnn_compression.payload import layout, layout_ops
 from cnn_compression.payload.layout import PayloadError
 from cnn_compression.process import check_not_forked
 from cnn_compression.tensors.functions import traced
@@ -71,6 +71,24 @@ def _from_weights(config, weights, *settings):
     model = keras.saving.deserialize_keras_object(config)
     model.set_weights(weights)
     return Codec(model, *settings)
+
+
+def _all_verified(payloads, fingerprint, scales, max_pixels):
+    return tf.map_fn(
+        lambda payload: layout_ops.verify(payload, fingerprint, scales, max_pixels), payloads
+    )
+
+
+# What is wrong with each of the payloads. It is traced once in a process, whatever is loaded.
+_statuses = traced(
+    _all_verified,
+    [
+        tf.TensorSpec((None,), tf.string),
+        tf.TensorSpec((), tf.string),
+        tf.TensorSpec((None,), tf.int32),
+        MAX_PIXELS,
+    ],
+)
 
 
 class Codec(GraphCodec):
@@ -168,8 +186,13 @@ class Codec(GraphCodec):
         image = as_pixels(image)
         images, single = self._as_images(image)
         quality = self._as_qualities(quality, images, single)
-        encode = self.encoder(effort) if single else self.batch_encoder(effort)
-        payload = encode(images, quality)
+        encode = self.encoder(effort)
+        if single:
+            payload = encode(images, quality)
+        elif tf.executing_eagerly():  # without a graph of their own, which would be traced anew
+            payload = tf.stack([*map(encode, images, quality)])
+        else:
+            payload = self.batch_encoder(effort)(images, quality)
         if isinstance(image, tf.Tensor) or not tf.executing_eagerly():
             return payload
         return payload.numpy() if single else payload.numpy().tolist()
@@ -266,32 +289,28 @@ class Codec(GraphCodec):
         payloads = tf.convert_to_tensor(payload, tf.string)
         if payloads.shape.rank not in (0, 1):
             raise ValueError(f"expected a payload or a list. Received shape: {payloads.shape}")
-        decode = self.decode_one if payloads.shape.rank == 0 else self.decode_batch
+        single = payloads.shape.rank == 0
         if not tf.executing_eagerly():
+            decode = self.decode_one if single else self.decode_batch
             return decode(payloads, max_pixels)
         self._check(tf.reshape(payloads, [-1]), max_pixels)
+        decode = self.decode_verified
         try:
-            images = decode(payloads, max_pixels)
+            images = decode(payloads) if single else tf.stack([*map(decode, payloads)])
         except tf.errors.InvalidArgumentError:  # a checksum that was made to fit tells nothing
             raise PayloadError("damaged: its JPEG cannot be decoded") from None
         return images if isinstance(payload, tf.Tensor) else images.numpy()
 
     def _check(self, payloads, max_pixels):
         """Raises what `decode` documents, with its words, before anything is decoded."""
-        for status in self._statuses(payloads, max_pixels).numpy():
+        model = self.fingerprint, self.model.scales
+        for status in _statuses(payloads, *model, max_pixels).numpy():
             if status:
                 raise PayloadError(status.decode())
         headers = map(layout.read_header, payloads.numpy())
         sizes = {(header.height, header.width, header.channels) for header in headers}
         if len(sizes) > 1:
             raise ValueError(f"expected images of one size in a batch. Received: {sorted(sizes)}")
-
-    @functools.cached_property
-    def _statuses(self):
-        def statuses(payloads, max_pixels):
-            return tf.map_fn(lambda payload: self.verify(payload, max_pixels), payloads)
-
-        return traced(statuses, [tf.TensorSpec((None,), tf.string), MAX_PIXELS])
 
     def _as_images(self, image):
         """An image or a batch as a uint8 tensor, and whether it is one image."""

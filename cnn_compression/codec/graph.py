@@ -172,10 +172,19 @@ class GraphCodec:
             message = tf.strings.join(["bad payload: ", status])
             with tf.control_dependencies([tf.debugging.Assert(tf.equal(status, ""), [message])]):
                 payload = tf.identity(payload)
+            return self.decode_verified(payload)
+
+        return traced(decode_one, [tf.TensorSpec((), tf.string), MAX_PIXELS])
+
+    @functools.cached_property
+    def decode_verified(self):
+        """As `decode_one`, of a payload that `verify` has found in order."""
+
+        def decode_verified(payload):
             header, jpeg = layout_ops.taken_apart(payload)
             return self.restore(coding.decode(jpeg), header)
 
-        return traced(decode_one, [tf.TensorSpec((), tf.string), MAX_PIXELS])
+        return traced(decode_verified, [tf.TensorSpec((), tf.string)])
 
     @functools.cached_property
     def decode_batch(self):

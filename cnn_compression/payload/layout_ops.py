@@ -86,8 +86,8 @@ def verify(payload, fingerprint, scales, max_pixels=layout.MAX_PIXELS):
 
     Args:
         payload: string scalar, any bytes.
-        fingerprint: 16 hexadecimal digits, the decoder's.
-        scales: list of int, those that the decoder knows.
+        fingerprint: 16 hexadecimal digits, the decoder's; a string scalar too.
+        scales: list of int, or int32 `[S]`: those that the decoder knows.
         max_pixels: int or int64 scalar: the most that the image may have.
 
     Returns:
@@ -160,18 +160,21 @@ def _model_checks(parts, fingerprint, scales):
     def number(name):
         return _numbers(parts)[name]
 
+    def known_scales():
+        return tf.strings.reduce_join(tf.strings.as_string(scales), separator=" or ")
+
     return [
         (
-            lambda: tf.equal(of_model(), bytes.fromhex(fingerprint)),
-            _said("made by model ", lambda: _hex(of_model()), f"; this one is {fingerprint}"),
+            lambda: tf.equal(_hex(of_model()), fingerprint),
+            _said("made by model ", lambda: _hex(of_model()), "; this one is ", fingerprint),
         ),
         (
             lambda: tf.reduce_any(number("quality") == tf.range(1, 101)),
             _said("damaged: its quality is not in 1..100"),
         ),
         (
-            lambda: tf.reduce_any(number("scale") == tf.constant(scales)),
-            _said("damaged: its scale is none of ", " or ".join(map(str, scales))),
+            lambda: tf.reduce_any(number("scale") == tf.convert_to_tensor(scales)),
+            _said("damaged: its scale is none of ", known_scales),
         ),
     ]
 
