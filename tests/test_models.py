@@ -322,7 +322,7 @@ def test_gradients_are_finite_at_the_start_and_reach_every_last_layer(preset, sc
         assert slope is not None and np.isfinite(slope).all(), variable.path
         reached[variable.path] = bool(np.any(slope != 0))
     ends = {
-        "fast": ["com/tail", "rec/tail", "emphasis/log_gains"],
+        "fast": ["com/tail", "rec/tail", "rec/emphasis/log_gains"],
         "paper": ["com/conv3", "rec/conv20"],
     }[preset]
     for end in ends:

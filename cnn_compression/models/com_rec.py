@@ -1,7 +1,6 @@
 """`ComRec`: a ComCNN and the RecCNN that undoes it, and the presets that they come in."""
 
 import keras
-import numpy as np
 
 from cnn_compression.jpeg.twin import STEP_OF_QUALITY_50, mean_luma_step
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
@@ -41,7 +40,7 @@ class ComRec(keras.Model):
         self.rate_weight, self.rate_power = rate_weight, rate_power
         self.channels, self.scale = com.channels, com.scale
         self.reach = max(com.reach, rec.reach)
-        self(np.zeros((1, 16, 16, self.channels), np.float32), np.array([50], np.int32))
+        self.build()
 
     @classmethod
     def from_preset(
@@ -58,6 +57,15 @@ class ComRec(keras.Model):
         com = com_class(channels, scale, precision=precision, name="com")
         rec = rec_class(channels, scale, precision=precision, name="rec", **rec or {})
         return cls(com, rec, name=preset, **kwargs)
+
+    def build(self):
+        """Without a picture: to trace the networks for their weights' sake takes seconds."""
+        for network in (self.com, self.rec):
+            if not network.built:
+                network.build()
+
+    def get_build_config(self):
+        """Nothing to keep: see `build`."""
 
     def in_precision(self, precision, **changes):
         """A pair with the same weights, but its own, whose inner layers compute in a precision.

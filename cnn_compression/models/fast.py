@@ -8,7 +8,13 @@ the quality, so that one model serves 1..100.
 import keras
 from keras import ops
 
-from cnn_compression.models.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
+from cnn_compression.models.layers import (
+    Emphasis,
+    QualityEmbedding,
+    ResidualBlock,
+    build_conv,
+    conv,
+)
 from cnn_compression.models.network import Network
 from cnn_compression.tensors.canvas import frame_at
 from cnn_compression.tensors.resampling import bicubic_phases, downsample, upsample_bicubic
@@ -30,6 +36,11 @@ class FastNetwork(Network):
         return [
             ResidualBlock(filters, dtype=self.precision, name=f"{name}{i}") for i in range(count)
         ]
+
+    def _build_embedding(self):
+        """Builds it; gives its output's shape."""
+        self.embedding.build((None,))
+        return None, self.embedding.units
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
@@ -56,6 +67,13 @@ class FastComCNN(FastNetwork):
             name="tail",
         )
         self.reach = max(2, scale) * (2 + 2 * blocks)
+
+    def build(self):
+        embedding = self._build_embedding()
+        build_conv(self.head, self.channels * max(2, self.scale) ** 2)
+        for block in self.body:
+            block.build((None, None, None, self.filters), embedding)
+        build_conv(self.tail, self.filters)
 
     def call(self, image, quality, size=None):
         """float32 `[N, H, W, C]` in [0, 1], and int `[N]`, to `[N, H/scale, W/scale, C]`.
@@ -125,6 +143,24 @@ class FastRecCNN(FastNetwork):
         # In pixels at the two sizes; half of an inner one's neighbourhood may lie across its edge.
         outer, inner = 2 * (1 + 2 * blocks), 4 * (1 + 2 * inner_blocks)
         self.reach = inner + (2 * outer if scale < 4 else outer + 4)
+
+    def build(self):
+        embedding = self._build_embedding()
+        self.emphasis.build((None, None, None, self.channels), embedding)
+        outer, inner = self.filters, self.inner_filters
+        if self.scale < 4:
+            build_conv(self.head, self.channels * (1 if self.scale == 2 else 4))
+            for block in self.before:
+                block.build((None, None, None, outer), embedding)
+            build_conv(self.down, outer)
+        else:
+            build_conv(self.head, self.channels)
+        for block in self.inner:
+            block.build((None, None, None, inner), embedding)
+        build_conv(self.up, inner)
+        for block in self.after:
+            block.build((None, None, None, outer), embedding)
+        build_conv(self.tail, outer)
 
     def emphasise(self, compact, quality, size=None):
         """Inverse of what `call` starts with: float32 `[N, h, w, C]` to the same."""

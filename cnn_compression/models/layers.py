@@ -21,6 +21,11 @@ def conv(filters, size=3, **kwargs):
     return keras.layers.Conv2D(filters, size, **fixed, **defaults | kwargs)
 
 
+def build_conv(layer, channels):
+    """Makes the weights of a layer of `conv` for inputs of so many channels."""
+    layer.build((None, None, None, channels))
+
+
 @keras.saving.register_keras_serializable(package="cnn_compression")
 class QualityEmbedding(keras.layers.Layer):
     """Quality to a vector that tells the networks how coarse the JPEG is.

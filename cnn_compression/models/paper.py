@@ -13,7 +13,7 @@ The quality is taken and ignored: the paper trains one pair of networks a qualit
 import keras
 from keras import ops
 
-from cnn_compression.models.layers import conv
+from cnn_compression.models.layers import build_conv, conv
 from cnn_compression.models.network import Network
 from cnn_compression.tensors.canvas import frame_at
 from cnn_compression.tensors.resampling import upsample_bicubic_mirrored
@@ -36,6 +36,11 @@ class PaperComCNN(Network):
         self.conv2 = conv(64, **half, dtype=self.precision, name="conv2")
         self.conv3 = conv(channels, dtype="float32", name="conv3")
         self.reach = 4
+
+    def build(self):
+        build_conv(self.conv1, self.channels)
+        build_conv(self.conv2, 64)
+        build_conv(self.conv3, 64)
 
     def call(self, image, quality=None, size=None):
         """float32 `[N, H, W, C]` in [0, 1], H and W even, to `[N, H/2, W/2, C]`.
@@ -70,6 +75,11 @@ class PaperRecCNN(Network):
         self.norms = [norm(name=f"norm{i}", **inner) for i in range(2, 20)]
         self.conv20 = conv(channels, kernel_initializer="zeros", dtype="float32", name="conv20")
         self.reach = 26
+
+    def build(self):
+        build_conv(self.conv1, self.channels)
+        for layer in (*self.convs, *self.norms, self.conv20):
+            build_conv(layer, 64)
 
     def call(self, compact_hat, quality=None, training=False, size=None):
         """float32 `[N, h, w, C]` in [0, 1] to `[N, 2h, 2w, C]`, not clipped.
