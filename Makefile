@@ -1,7 +1,8 @@
 # make demo       compress and restore a real photograph, into out/
 # make test       ruff and the suite without what is slow
 # make test-slow  the rest: commands that are killed, fuzzing, effort
-# make test-313   as test, on Python 3.13, which has no tensorflow-io
+# make test-313   what hangs on Python, TensorFlow or Pillow once more, on Python 3.13, which has
+#                 no tensorflow-io; tests/both_pythons.py says which tests those are
 # make model DATA="folders of photographs"
 #                 trains the default model anew into runs/default, in five hours on two cores;
 #                 goes on where it was stopped
@@ -42,7 +43,7 @@ demo: .venv/installed
 	.venv/bin/cnn-compression demo --output=out
 
 # Two processes and more: what tests share is made once, see tests/conftest.py.
-PYTEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadgroup
+PYTEST := -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 test: lint
 	.venv/bin/python $(PYTEST) -m "not slow"
@@ -54,7 +55,7 @@ lint: .venv/installed
 	.venv/bin/ruff check .
 
 test-313: .venv313/installed
-	.venv313/bin/python $(PYTEST) -m "not slow"
+	.venv313/bin/python $(PYTEST) -m "both_pythons and not slow"
 
 TRAIN := .venv/bin/cnn-compression train --rec=inner_filters=80,inner_blocks=5 --batch_size=8 \
   --warmup_steps=200 --optimizer=muon --learning_rate=1e-3 --loss_power=0.8 --precision=bfloat16
