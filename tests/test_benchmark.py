@@ -7,11 +7,14 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 import tensorflow as tf
+from small_pairs import RANGES, pair
 
 import cnn_compression
 from cnn_compression import cli
 from cnn_compression.benchmark import registry, run
 from cnn_compression.cli import benchmark as verb
+from cnn_compression.codec import Codec
+from cnn_compression.models.multi_scale import MultiScale
 
 SMALL = ["--qualities=20,60", "--codecs=jpeg", "--rates=0.3"]
 
@@ -22,6 +25,21 @@ def files(photos, tmp_path_factory):
     for name in ("coffee", "camera"):
         (folder / f"{name}.png").write_bytes(tf.io.encode_png(photos[name]).numpy())
     return sorted(folder.glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def small_codec():
+    return Codec(MultiScale([pair(2), pair(1)], RANGES), "small")
+
+
+@pytest.fixture
+def small(small_codec, monkeypatch):
+    """A codec of few weights in the default model's place: what is tested is around it."""
+    load = cnn_compression.load
+    monkeypatch.setattr(
+        cnn_compression, "load", lambda name: small_codec if name == "default" else load(name)
+    )
+    return small_codec
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +74,7 @@ def test_prints_tables(codec, files, capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writes_everything_and_goes_on(codec, files, tmp_path, capsys, monkeypatch):
+def test_writes_everything_and_goes_on(small, files, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("bjontegaard")
     output = tmp_path / "new" / "out"
@@ -98,7 +116,7 @@ def test_writes_everything_and_goes_on(codec, files, tmp_path, capsys, monkeypat
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
 
 
-def test_a_run_that_was_stopped_goes_on(codec, files, tmp_path, capsys, monkeypatch):
+def test_a_run_that_was_stopped_goes_on(small, files, tmp_path, capsys, monkeypatch):
     encode, calls = registry.Jpeg.encode, []
 
     def stop(self, image, quality):
@@ -116,7 +134,7 @@ def test_a_run_that_was_stopped_goes_on(codec, files, tmp_path, capsys, monkeypa
     assert [row["quality"] for row in rows_in(tmp_path)] == list(registry.Jpeg.qualities)
 
 
-def test_a_bad_image_fails_alone(codec, files, tmp_path, capsys):
+def test_a_bad_image_fails_alone(small, files, tmp_path, capsys):
     torn, output = tmp_path / "b.png", tmp_path / "out"
     torn.write_bytes(files[0].read_bytes()[:-100])
     images = [files[0], torn, tmp_path / "missing.png", files[1]]
@@ -131,7 +149,7 @@ def test_a_bad_image_fails_alone(codec, files, tmp_path, capsys):
     assert [row["image"] for row in rows_in(output)] == names
 
 
-def test_bad_images_alone_make_no_table(codec, tmp_path, capsys):
+def test_bad_images_alone_make_no_table(small, tmp_path, capsys):
     (tmp_path / "a.png").write_bytes(b"hello")
     output = tmp_path / "out"
     assert command(*SMALL, f"--output={output}", tmp_path / "a.png") == 1
@@ -140,7 +158,7 @@ def test_bad_images_alone_make_no_table(codec, tmp_path, capsys):
     assert not (output / "report.md").exists()
 
 
-def test_without_the_extra_it_still_measures(codec, files, tmp_path, capsys, monkeypatch):
+def test_without_the_extra_it_still_measures(small, files, tmp_path, capsys, monkeypatch):
     for module in ("pillow_heif", "pillow_jxl", "bjontegaard", "matplotlib"):
         monkeypatch.setitem(sys.modules, module, None)
     assert command("--qualities=20,60", f"--output={tmp_path}", files[0]) == 0
@@ -150,7 +168,7 @@ def test_without_the_extra_it_still_measures(codec, files, tmp_path, capsys, mon
     assert errors.count("cnn-compression[bench]") == 2 + 2  # codecs, plots
     assert "0.1 to 1 bpp: need the extra `bench`" in (tmp_path / "report.md").read_text()
     assert "BD-rate" not in printed
-    assert {codec.name, "JPEG"} <= {row["codec"] for row in rows_in(tmp_path)}
+    assert {small.name, "JPEG"} <= {row["codec"] for row in rows_in(tmp_path)}
     written = ["crops.png", "report.md", "rows.csv", "rows.jsonl"]
     assert sorted(p.name for p in tmp_path.iterdir()) == written
 
@@ -161,7 +179,7 @@ def test_without_the_extra_it_still_measures(codec, files, tmp_path, capsys, mon
      ("of/a.png/b", "a directory"), ("inputs", "would be an input")],
 )  # fmt: skip
 def test_an_output_that_cannot_be_is_told_before_any_work(
-    codec, files, tmp_path, monkeypatch, capsys, output, reason
+    small, files, tmp_path, monkeypatch, capsys, output, reason
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "measure", None)
@@ -193,7 +211,7 @@ def test_an_output_that_cannot_be_is_told_before_any_work(
         (["--crop_images=z.png"], "--crop_images among the images. Received: z.png"),
     ],
 )
-def test_one_line_says_what_is_wrong(codec, files, capsys, monkeypatch, words, reason):
+def test_one_line_says_what_is_wrong(small, files, capsys, monkeypatch, words, reason):
     monkeypatch.setattr(run, "measure", None)
     misused = words[0].startswith(("--qual", "--sizes", "--efforts", "--rates", "--bd_range"))
     assert command(*words, files[0]) == (2 if misused else 1)
@@ -201,7 +219,7 @@ def test_one_line_says_what_is_wrong(codec, files, capsys, monkeypatch, words, r
     assert reason in errors and errors.count("\n") == 1 and printed == ""
 
 
-def test_progress_counts_rows(codec, files, tmp_path, capsys, monkeypatch):
+def test_progress_counts_rows(small, files, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     words = ["--models=", "--codecs=jpeg", f"--output={tmp_path}", files[0]]
     assert command(*words) == 0
@@ -214,17 +232,17 @@ def test_progress_counts_rows(codec, files, tmp_path, capsys, monkeypatch):
     assert errors.rstrip("\n").endswith("\r\033[K")
 
 
-def test_the_anchor_may_be_a_model(codec, files, capsys):
+def test_the_anchor_may_be_a_model(small, files, capsys):
     pytest.importorskip("bjontegaard")
-    assert command(*SMALL, f"--anchor={codec.name}", files[0]) == 0
-    assert f"deltas against {codec.name}" in capsys.readouterr().out
+    assert command(*SMALL, f"--anchor={small.name}", files[0]) == 0
+    assert f"deltas against {small.name}" in capsys.readouterr().out
     assert command("--qualities=20,60", "--codecs=", files[0]) == 0  # nothing to compare with
     assert "deltas" not in capsys.readouterr().out
 
 
-def test_models_by_their_names(codec, files, monkeypatch, capsys):
+def test_models_by_their_names(small, files, monkeypatch, capsys):
     loaded = []
-    monkeypatch.setattr(cnn_compression, "load", lambda name: loaded.append(name) or codec)
+    monkeypatch.setattr(cnn_compression, "load", lambda name: loaded.append(name) or small)
     assert command("--models=one, two", "--codecs=jpeg", files[0]) == 1
     assert loaded == ["one", "two"]
     assert "expected codecs of different names" in capsys.readouterr().err

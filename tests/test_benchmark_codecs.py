@@ -1,5 +1,6 @@
 """Every codec there and back; files are what their names say; libraries are those at work."""
 
+import functools
 import importlib
 import re
 import sys
@@ -23,6 +24,7 @@ MODULES = {"jxl": "pillow_jxl", "heic": "pillow_heif"}
 each_codec = pytest.mark.parametrize("name", registry.CODECS)
 
 
+@functools.cache  # graphs of each are traced once
 def make(name):
     try:
         return registry.CODECS[name]()

@@ -75,10 +75,11 @@ def pair(request):
     return pair
 
 
-@pytest.mark.parametrize("size", [(1, 1), (7, 9), (32, 64), (33, 31), (50, 84), (64, 65)])
+SIZES = [(1, 1), (7, 9), (32, 64), (33, 31), (50, 84), (64, 65)]
+
+
 @pytest.mark.parametrize("network", ["com", "rec"])
-def test_networks_see_zeros_around_the_picture(pair, network, size):
-    x = np.random.default_rng(3).random((1, *size, pair.channels), np.float32)
+def test_networks_see_zeros_around_the_picture(pair, network):
     scale = pair.scale
 
     @tf.function(input_signature=[tf.TensorSpec((1, None, None, pair.channels))])
@@ -95,25 +96,28 @@ def test_networks_see_zeros_around_the_picture(pair, network, size):
         sides = (scale * side for side in tf.unstack(tf.shape(x)[1:3]))
         return pair.restore(x, QUALITY, *sides, size=size)
 
-    expected = alone(x).numpy()
-    found = laid(x).numpy()[:, : expected.shape[1], : expected.shape[2]]
-    # Sums may be taken in another order where a convolution is laid out otherwise.
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+    for size in SIZES:
+        x = np.random.default_rng(3).random((1, *size, pair.channels), np.float32)
+        expected = alone(x).numpy()
+        found = laid(x).numpy()[:, : expected.shape[1], : expected.shape[2]]
+        # Sums may be taken in another order where a convolution is laid out otherwise.
+        tolerance = 1e-5 * np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=f"{size}")
 
 
-@pytest.mark.parametrize("size", [(33, 70), (100, 97)])
-def test_the_codec_writes_and_restores_what_it_would_without(codec, photos, size, monkeypatch):
+def test_the_codec_writes_and_restores_what_it_would_without(codec, photos, monkeypatch):
     """The default model, at each of its scales."""
-    image = tf.constant(photos["chelsea"][: size[0], : size[1]])
+    sizes = [(33, 70), (100, 97)]
     made = []
     for lay in (on_canvas, lambda x, cell=1: (x, None)):
         monkeypatch.setattr("cnn_compression.codec.pair.on_canvas", lay)
         made.append([])
-        for pair in codec.model.pairs:
-            coder = PairCodec(pair)
-            file = coder.encode(image, tf.constant(60))
-            restored = coder.restore(coding.decode(file), tf.constant(60), *size)
-            made[-1] += [coding.decode(file), restored]
+        for coder in map(PairCodec, codec.model.pairs):
+            for height, width in sizes:  # by the same graph, as a codec does
+                image = tf.constant(photos["chelsea"][:height, :width])
+                file = coder.encode(image, tf.constant(60))
+                restored = coder.restore(coding.decode(file), tf.constant(60), height, width)
+                made[-1] += [coding.decode(file), restored]
     for laid, alone in zip(*made, strict=True):
         difference = np.abs(laid.numpy().astype(int) - alone.numpy())
         assert difference.max() <= 1 and np.mean(difference > 0) < 1e-3
@@ -138,5 +142,5 @@ def test_what_a_convolution_meets_is_of_few_sizes(monkeypatch):
         return len(met)
 
     few = sizes_after((32, 32))
-    assert few >= 8 and sizes_after((1, 1), (5, 30), (17, 31)) == few
+    assert few >= 5 and sizes_after((1, 1), (5, 30), (17, 31)) == few
     assert few < sizes_after((33, 64), (50, 40), (64, 63)) <= 2 * few
