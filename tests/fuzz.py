@@ -65,7 +65,7 @@ def good_files():
         "avif": ("AVIF", "RGB", {}),
         "tiff": ("TIFF", "RGB", {}),
         "tiff-lzw": ("TIFF", "L", {"compression": "tiff_lzw"}),
-        "tiff-fax": ("TIFF", "1", {"compression": "group4"}),
+        "tiff-bits": ("TIFF", "1", {"compression": "tiff_lzw"}),
         "tiff-jpeg": ("TIFF", "RGB", {"compression": "jpeg"}),
         "tiff-alpha": ("TIFF", "LA", {"compression": "tiff_deflate"}),
         "jp2": ("JPEG2000", "RGB", {}),

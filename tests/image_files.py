@@ -89,7 +89,7 @@ EXTRA = {
     "tiff palette": (saved(PALETTE, "TIFF"), 3),
     "tiff grey": (saved(GREY, "TIFF"), 1),
     "tiff big-endian": (saved(GREY, "TIFF", big_endian=True), 1),
-    "tiff 1 bit": (saved(Image.fromarray(GREY > 99), "TIFF", compression="group4"), 1),
+    "tiff 1 bit": (saved(Image.fromarray(GREY > 99), "TIFF", compression="tiff_lzw"), 1),
     "jpeg 2000": (saved(PHOTO, "JPEG2000"), 3),
     "jpeg 2000 grey": (saved(GREY, "JPEG2000"), 1),
     "jpeg 2000 lossy": (saved(PHOTO, "JPEG2000", irreversible=True, quality_layers=[20]), 3),
@@ -101,12 +101,12 @@ EXTRA = {
 }
 AVIF = saved(PHOTO, "AVIF", quality=100, subsampling="4:4:4")
 EXTRA["avif"] = AVIF, 3
-ONE_OF_EACH = {
-    "WebP": EXTRA["webp"][0],
-    "AVIF": AVIF,
+NOT_IN_GRAPHS = {
     "TIFF": EXTRA["tiff"][0],
     "JPEG 2000": EXTRA["jpeg 2000"][0],
     "PNM": EXTRA["ppm"][0],
+    "text": b"hello",
+    "nothing": b"",
 }
 
 

@@ -1,5 +1,6 @@
 """Many files: folders in folders, going on with what was stopped, and the manifest."""
 
+import contextlib
 import csv
 import io
 import json
@@ -190,14 +191,17 @@ def test_what_libraries_print_of_damaged_files_stays_off_the_terminal(folder, ca
     picture("good.png", (80, 60))
     image = Image.open("good.png").convert("1")
     for name in ("a.tif", "b.tif"):
-        image.save(name, compression="group4")
+        image.save(name, compression="tiff_deflate")
         data = Path(name).read_bytes()
         Path(name).write_bytes(data[:12] + b"\0\0\0\0" + data[16:])
-    Image.open("a.tif").load()
+    with contextlib.suppress(OSError):
+        Image.open("a.tif").load()
     assert capfd.readouterr().err  # something is printed, where nobody stops it
     for names in (["a.tif"], ["a.tif", "b.tif"]):
         assert cli.main(["encode", *names]) == 1
-        said = [f"cnn-compression: {name}: truncated or damaged TIFF" for name in names]
+        said = [
+            f"cnn-compression: {name}: truncated, damaged or unsupported TIFF" for name in names
+        ]
         assert capfd.readouterr().err.splitlines() == said
 
 

@@ -118,28 +118,25 @@ def test_the_limit_is_the_last_size_that_is_taken(form):
     assert images.read_contents(contents, max_pixels=1200)[0].shape[:2] == (30, 40)
     with pytest.raises(images.ImageError, match="^40 x 30 pixels: at most 1199 are taken$"):
         images.read_contents(contents, max_pixels=1199)
-    known = HAS_IO or form in ("PNG", "JPEG", "GIF", "BMP", "WEBP")
-    reason = "40 x 30 pixels: at most 1199 are t" if known else "needs tensorflow-io"
+    known = form in ("PNG", "JPEG", "GIF", "BMP") or (HAS_IO and form in ("WEBP", "AVIF"))
+    known |= form == "WEBP" and hasattr(tf.io, "decode_webp")
+    reason = "40 x 30 pixels: at most 1199 are t" if known else "file: `images.read` takes more"
     with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
         images.decode(contents, max_pixels=1199)
 
 
-@pytest.mark.parametrize("progressive", [False, True])
-def test_the_number_of_scans_has_a_limit(progressive):
+def test_the_number_of_scans_has_a_limit():
     """An empty scan of a large picture takes ten bytes and as long as any other."""
-    large = saved(Image.new("RGB", (64, 48)), "JPEG", progressive=progressive, subsampling=0)
-    at = large.rindex(b"\xff\xda")
-    length = int.from_bytes(large[at + 2 : at + 4], "big")
-    scan = large[at:-2]
-    for count, taken in ((80, True), (1002, False)):
-        contents = large[:-2] + count * scan + b"\xff\xd9"
-        if taken:
-            assert segments.strict_reason(contents) != f"JPEG of {count} scans"
-            continue
-        assert re.match(r"JPEG of 10\d\d scans: at most 100 are taken", refusal(contents))
-        with pytest.raises(tf.errors.InvalidArgumentError, match="too many scans"):
-            images.decode(contents)
-    assert length > 2
+    jpeg = saved(Image.new("RGB", (64, 48)), "JPEG", progressive=True, subsampling=0)
+    scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    own = jpeg.count(b"\xff\xda")
+    # The last scan is of a component's last bit: more of them change nothing, but are warned of.
+    hundred, more = (jpeg[:-2] + (n - own) * scan + b"\xff\xd9" for n in (100, 101))
+    assert "scans" not in segments.strict_reason(hundred)
+    assert refusal(more) == "JPEG of 101 scans: at most 100 are taken"
+    assert images.decode(hundred).shape == (48, 64, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="damaged or unsupported JPEG"):
+        images.decode(more)
 
 
 @pytest.mark.parametrize("size", [(0, 5), (5, 0), (-(2**63), -(2**63)), (-1, -1)])
@@ -179,6 +176,31 @@ def test_a_webp_without_its_names_is_refused():
             images.decode(contents, max_pixels=500)
 
 
+def test_of_an_animated_webp_the_first_picture_is_taken():
+    """Which stops TensorFlow 2.21."""
+    more = [Image.new("RGB", (90, 70), "teal")]
+    contents = saved(Image.new("RGB", (90, 70), "red"), "WEBP", save_all=True, append_images=more)
+    image, notes = images.read_contents(contents)
+    assert image.shape == (70, 90, 3) and image[0, 0, 0] > 240
+    assert notes == ["the first of several pictures is taken"]
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`images.read` takes more"):
+        images.decode(contents)
+
+
+@pytest.mark.parametrize("kind", [1, 6, 8, 9, 16])
+def test_the_size_of_a_tiff_is_what_libtiff_takes_for_it(kind):
+    """Read as 16 bits, these sides are 16 pixels."""
+    contents = with_tiff_sides(saved(SMALL, "TIFF"), kind, 2**16 + 16)
+    try:
+        image, _ = images.read_contents(contents, max_pixels=1000)
+    except images.ImageError as error:
+        assert str(error).startswith(
+            ("truncated, damaged or unsupported TIFF", "65552 x 65552 pix")
+        )
+    else:
+        assert image.shape == (16, 16, 3)
+
+
 def test_a_webp_canvas_is_its_frames_size():
     webp = saved(Image.new("RGBA", (90, 70), (9, 9, 9, 99)), "WEBP")
     assert webp[12:16] == b"VP8X"
@@ -205,9 +227,6 @@ def test_jpeg_2000_in_boxes_of_all_kinds():
             assert refusal(contents, max_pixels=99).startswith("90 x 70 pixels"), kind
             image, _ = images.read_contents(contents)
             assert image.shape == (70, 90, 3) and image[0, 0].tolist() == [0, 128, 128]
-    # What would stop tensorflow-io could hide behind a decoy.
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        images.decode(jp2_with(lambda data: box(b"uuid", bytes(16), decoy) + box(b"jp2c", data)))
 
 
 @pytest.mark.parametrize(
@@ -253,24 +272,21 @@ def test_of_more_parts_than_a_graph_walks_through_an_error_comes():
     frame = 13 + 3 * 2 ** (gif[10] % 8 + 1)
     chains = {
         "JPEG": lambda count: jpg[:2] + count * b"\xff\xfe\0\2" + jpg[2:],
-        "GIF": lambda count: gif[:frame] + count * b"!\xfe\1a\0" + gif[frame:],
         "GIF, in one": lambda count: gif[:frame] + b"!\xfe" + 16 * count * b"\1a" + b"\0"
         + gif[frame:],
     }  # fmt: skip
     for form, chain in chains.items():
         assert images.decode(chain(4000)).shape == (16, 16, 3), form
-        most = 65536 if form == "GIF, in one" else 4096
-        with pytest.raises(tf.errors.InvalidArgumentError, match=f"more than {most} parts to walk"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="damaged or unsupported"):
             images.decode(chain(4200))
         assert images.read_contents(chain(4200))[0].shape == (16, 16, 3), form
 
 
-def test_a_jpeg_of_more_samples_than_can_be_decoded_is_said_to_be():
+def test_a_jpeg_of_more_samples_than_can_be_decoded_is_refused_in_a_graph():
     jpg = saved(SMALL, "JPEG")
     at = jpg.index(b"\xff\xc0") + 5
     contents = jpg[:at] + struct.pack(">HH", 12_000, 20_000) + jpg[at + 4 :]
-    said = "20000 x 12000 x 3 JPEG: at most 536870911 samples can be decoded"
-    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="damaged or unsupported JPEG"):
         images.decode(contents)
 
 

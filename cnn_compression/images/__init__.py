@@ -2,12 +2,12 @@
 
 from cnn_compression.images.reading import (
     COLOURS,
-    ImageError,
     read,
     read_contents,
     read_with_metadata,
     refuse_payload,
 )
+from cnn_compression.images.samples import ImageError
 
 _IN_GRAPH = ("decode", "decode_checked", "encode_png")
 __all__ = ["COLOURS", "ImageError", "read", "read_contents", "read_with_metadata"]
