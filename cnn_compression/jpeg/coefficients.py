@@ -59,7 +59,8 @@ def parse(jpeg: bytes, max_pixels: int = MAX_PIXELS) -> JPEG:
 
     Args:
         jpeg: baseline, extended sequential or progressive, Huffman-coded, of 8 bits, 1 to 4
-            components of any sampling factors; at most `layout.MAX_SEGMENTS` and `MAX_SCANS`.
+            components of any sampling factors; at most `layout.MAX_SEGMENTS` and
+            `segments.MOST_SCANS`.
         max_pixels: the largest image that is taken.
 
     Raises:

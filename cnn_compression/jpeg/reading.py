@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cnn_compression.jpeg import huffman, scan_decoding
+from cnn_compression.jpeg.segments import MOST_SCANS
 from cnn_compression.jpeg.structure import (
     BASELINE,
     EXTENDED,
@@ -182,7 +183,7 @@ def read(jpeg: bytes, max_pixels: int) -> JPEG:
     """Takes a JPEG apart; see `coefficients.parse`, which checks that it can be put together."""
     tables = _Tables(max_pixels)
     scans, between, done, marker = [], [], 0, None
-    for marker, start, end in segments(jpeg):
+    for marker, start, end in segments(jpeg, MOST_SCANS):
         head_end = start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")
         if marker == _SOS:
             scan = tables.read_scan(jpeg[start + 4 : head_end])

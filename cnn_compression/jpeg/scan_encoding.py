@@ -156,6 +156,14 @@ def _put_refined_ac(block, first, last, low, slot, run, held, tokens, n):
 
 
 @compiled
+def _longer(tokens, n):
+    longer = np.empty(2 * len(tokens), np.uint32)
+    for i in range(n):  # assigning a slice takes numba seconds to compile
+        longer[i] = tokens[i]
+    return longer
+
+
+@compiled
 def tokenise(blocks, units, grid, interval, kind, spectrum):
     """One scan's tokens.
 
@@ -184,9 +192,7 @@ def tokenise(blocks, units, grid, interval, kind, spectrum):
             left -= 1
             for u in range(len(units)):
                 if n + _MOST_TOKENS > len(tokens):
-                    longer = np.empty(2 * len(tokens), np.uint32)
-                    longer[:n] = tokens[:n]
-                    tokens = longer
+                    tokens = _longer(tokens, n)
                 base, down, right, component, dc, ac = units[u]
                 block = blocks[base + row * down + column * right]
                 if kind == SEQUENTIAL:
