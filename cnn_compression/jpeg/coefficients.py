@@ -18,6 +18,8 @@ from cnn_compression.jpeg.structure import (
     Frame,
     Scan,
     block_shape,
+    check_frame,
+    check_scan,
     foreseen_frame,
     intervals,
     kind,
@@ -34,11 +36,13 @@ from cnn_compression.payload.layout import MAX_PIXELS
 
 __all__ = [
     "JPEG",
+    "PROGRESSIVE",
     "Component",
     "Frame",
     "Scan",
     "block_shape",
     "compose",
+    "cropped",
     "foreseen_frame",
     "padded",
     "padded_shape",
@@ -120,6 +124,14 @@ def compose(
     return b"".join([*parts, _END])
 
 
+def cropped(frame: Frame, coefficients: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The blocks that have pixels: `padded` undone, int16 views of `block_shape`."""
+    shapes = [block_shape(frame, index) for index in range(len(coefficients))]
+    return tuple(
+        one[:rows, :columns] for one, (rows, columns) in zip(coefficients, shapes, strict=True)
+    )
+
+
 def padded(frame: Frame, coefficients: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     """Adds the blocks that fill up the last MCUs, as libjpeg does (`compress_first_pass`).
 
@@ -147,6 +159,7 @@ def padded(frame: Frame, coefficients: tuple[np.ndarray, ...]) -> tuple[np.ndarr
 
 def _joined(frame, coefficients):
     """The blocks of all components, int16 `[B, 64]`."""
+    check_frame(frame)
     shapes = [one.shape for one in coefficients]
     expected = [(*padded_shape(frame, i), 64) for i in range(len(frame.components))]
     if shapes != expected or any(one.dtype != np.int16 for one in coefficients):
@@ -155,6 +168,7 @@ def _joined(frame, coefficients):
 
 
 def _tokens(frame, scan, blocks):
+    check_scan(frame, scan)
     grid = np.array(scan_grid(frame, scan))
     tokens, counts, done = scan_encoding.tokenise(
         *(blocks, scan_units(frame, scan), grid, scan.restart_interval or grid.prod()),
@@ -194,6 +208,8 @@ def _quantisation_segments(frame, quantisation):
     tables = {}
     for component, steps in zip(frame.components, quantisation, strict=True):
         tables.setdefault(component.quantisation, steps)
+        if steps.shape != (64,) or not (0 < steps).all() or not (steps < 256).all():
+            raise ValueError(f"expected 64 quantisation steps of 1 to 255. Received: {steps}")
     return [
         segment(_DQT, bytes([key]) + steps.astype(np.uint8).tobytes())
         for key, steps in tables.items()

@@ -1,5 +1,6 @@
 """JPEG bytes -> structure: every byte lies in it, as a coefficient or as it was (T.81, Annex B)."""
 
+import math
 import re
 import struct
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from cnn_compression.jpeg.structure import (
     Frame,
     Scan,
     block_shape,
+    check_frame,
+    check_scan,
     intervals,
     kind,
     needed_tables,
@@ -28,7 +31,7 @@ from cnn_compression.jpeg.structure import (
 from cnn_compression.payload.layout import KINDS, PICTURE, segments
 
 _DHT, _SOS, _EOI, _DQT, _DRI = 0xC4, 0xDA, 0xD9, 0xDB, 0xDD
-_RESTART = re.compile(rb"(\xff+)([\xd0-\xd7])")
+_RESTART = re.compile(rb"(?<!\xff)(\xff+)([\xd0-\xd7])")  # looks at each run of FF once
 
 
 class JPEG(NamedTuple):
@@ -53,8 +56,8 @@ class JPEG(NamedTuple):
 class _Tables:
     """What the segments so far have said, for the scans to come."""
 
-    def __init__(self, max_pixels):
-        self.max_pixels = max_pixels
+    def __init__(self, size, max_pixels):
+        self.size, self.max_pixels = size, max_pixels
         self.frame = None
         self.quantisation = {}  # destination -> steps
         self.steps = {}  # index of a component -> steps, those of its first scan
@@ -73,7 +76,7 @@ class _Tables:
         elif marker == _DRI:
             [self.restart_interval] = struct.unpack(">H", _exactly(body, 2))
         else:
-            raise ValueError(f"JPEG of a kind that is not taken apart: it has marker FF{marker:02X}")
+            raise ValueError(f"JPEG of a kind that is not read: it has marker FF{marker:02X}")
 
     def _read_frame(self, marker, body):
         if self.frame:
@@ -84,19 +87,18 @@ class _Tables:
             Component(name, factors >> 4, factors & 15, table)
             for name, factors, table in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
         )
-        factors = [factor for one in components for factor in (one.horizontal, one.vertical)]
-        if precision != 8 or not 1 <= count <= 4:
+        frame = Frame(marker, height, width, components)
+        if precision != 8:
+            raise ValueError(f"expected a JPEG of 8 bits. Received: {precision} bits")
+        check_frame(frame)
+        if height * width > self.max_pixels:
             raise ValueError(
-                "expected a JPEG of 8 bits and 1 to 4 components. "
-                f"Received: {precision} bits, {count} components"
+                f"expected a JPEG of at most {self.max_pixels} pixels. Received: {width} x {height}"
             )
-        if not all(1 <= factor <= 4 for factor in factors) or len(set(rows[::3])) < count:
-            raise ValueError("damaged JPEG: the frame's components")
-        if not 0 < height * width <= self.max_pixels:
-            raise ValueError(
-                f"expected a JPEG of 1 to {self.max_pixels} pixels. Received: {width} x {height}"
-            )
-        self.frame = Frame(marker, height, width, components)
+        # A block's DC takes a bit at least.
+        if sum(math.prod(block_shape(frame, index)) for index in range(count)) > 8 * self.size:
+            raise ValueError(f"truncated JPEG: {width} x {height} pixels in {self.size} bytes")
+        self.frame = frame
 
     def _read_quantisation(self, body):
         while body:
@@ -121,38 +123,28 @@ class _Tables:
         if not self.frame:
             raise ValueError("damaged JPEG: a scan without a frame")
         names = [component.identifier for component in self.frame.components]
-        chosen = rows[: 2 * count : 2]
-        if not 1 <= count <= 4 or len(set(chosen)) < count or not set(chosen) <= set(names):
-            raise ValueError("damaged JPEG: a scan's components")
         first, last, bits = rows[2 * count :]
         scan = Scan(
-            tuple(names.index(name) for name in chosen),
+            tuple(names.index(name) if name in names else -1 for name in rows[: 2 * count : 2]),
             *(first, last, bits >> 4, bits & 15),
             dc=tuple(table >> 4 for table in rows[1 : 2 * count : 2]),
             ac=tuple(table & 15 for table in rows[1 : 2 * count : 2]),
             restart_interval=self.restart_interval,
         )
-        if max(scan.dc + scan.ac) > 3:
-            raise ValueError("damaged JPEG: a scan's Huffman tables")
-        if self.frame.marker == PROGRESSIVE:
-            _check_progression(scan)
+        check_scan(self.frame, scan)
         needed = needed_tables(self.frame, scan)
         if not self.huffman.keys() >= set(needed):
             raise ValueError("damaged JPEG: a scan without its Huffman tables")
         return scan._replace(tables={key: self.huffman[key] for key in needed})
 
-    def prepare(self, scan, size):
-        """Makes room for the coefficients of a scan of `size` bytes."""
+    def prepare(self, scan):
+        """Makes room for a scan's coefficients."""
         for index in scan.components:
             if index in self.steps:
                 continue
-            # A component's first scan has its DC, and that takes a bit of each block at least.
-            rows, columns = block_shape(self.frame, index)
-            if scan.first > 0 or rows * columns > 8 * size:
-                raise ValueError("damaged JPEG: a component's first scan is too short")
             table = self.frame.components[index].quantisation
-            if table not in self.quantisation:
-                raise ValueError("damaged JPEG: a component without a quantisation table")
+            if scan.first > 0 or table not in self.quantisation:
+                raise ValueError("damaged JPEG: a component without DC or quantisation table")
             self.steps[index] = self.quantisation[table]
         if self.blocks is None:
             shapes = [padded_shape(self.frame, i) for i in range(len(self.frame.components))]
@@ -171,17 +163,9 @@ def _exactly(body, size):
     return body
 
 
-def _check_progression(scan):
-    """T.81, G.1.1.1."""
-    spectral = scan.last == 0 if scan.first == 0 else scan.first <= scan.last < 64
-    alone = scan.first == 0 or len(scan.components) == 1
-    if not (spectral and alone and scan.low <= 13 and scan.high in (0, scan.low + 1)):
-        raise ValueError("damaged JPEG: a scan's progression")
-
-
 def read(jpeg: bytes, max_pixels: int) -> JPEG:
     """Takes a JPEG apart; see `coefficients.parse`, which checks that it can be put together."""
-    tables = _Tables(max_pixels)
+    tables = _Tables(len(jpeg), max_pixels)
     scans, between, done, marker = [], [], 0, None
     for marker, start, end in segments(jpeg, MOST_SCANS):
         head_end = start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")
@@ -222,7 +206,7 @@ def _read_coded(coded, tables, scan):
         raise ValueError("damaged JPEG: a scan's restart markers")
     if any(number[0] != 0xD0 + i % 8 for i, number in enumerate(parts[2::3])):
         raise ValueError("damaged JPEG: the order of a scan's restart markers")
-    tables.prepare(scan, len(coded))
+    tables.prepare(scan)
     plain = [part.replace(b"\xff\0", b"\xff") for part in parts[::3]]
     data = np.frombuffer(b"".join([*plain, bytes(scan_decoding.MARGIN)]), np.uint8)
     ends = np.cumsum([len(part) for part in plain])

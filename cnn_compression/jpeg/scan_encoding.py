@@ -1,4 +1,4 @@
-"""Coefficients -> entropy-coded data: one scan of a JPEG, as libjpeg codes it (jchuff.c, jcphuff.c).
+"""Coefficients -> entropy-coded data: a JPEG's scan, as libjpeg codes it (jchuff.c, jcphuff.c).
 
 First the scan becomes tokens, a symbol and the bits behind it each, whatever the tables; then the
 tokens become bits. Between the two, the tables can be made from how often each symbol stands there.

@@ -65,6 +65,45 @@ class Scan(NamedTuple):
     tail: bytes = b""
 
 
+def check_frame(frame: Frame) -> None:
+    """Refuses what is no frame, with a ValueError (T.81, B.2.2)."""
+    names = [component.identifier for component in frame.components]
+    factors = [factor for one in frame.components for factor in (one.horizontal, one.vertical)]
+    known = frame.marker in (BASELINE, EXTENDED, PROGRESSIVE)
+    if not known or not (0 < frame.height < 1 << 16 and 0 < frame.width < 1 << 16):
+        raise ValueError(f"damaged JPEG: a frame of {frame.width} x {frame.height} pixels")
+    if not 1 <= len(names) <= 4 or len(set(names)) < len(names):
+        raise ValueError(f"damaged JPEG: a frame of components {names}")
+    if not all(1 <= factor <= 4 for factor in factors):
+        raise ValueError(f"damaged JPEG: a frame of sampling factors {factors}")
+
+
+def check_scan(frame: Frame, scan: Scan) -> None:
+    """Refuses what is no scan of a frame, with a ValueError (T.81, B.2.3 and G.1.1.1)."""
+    chosen = scan.components
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError("damaged JPEG: a scan's components")
+    if not all(0 <= index < len(frame.components) for index in chosen):
+        raise ValueError("damaged JPEG: a scan's components are not the frame's")
+    if not all(0 <= table <= 3 for table in scan.dc + scan.ac):
+        raise ValueError("damaged JPEG: a scan's Huffman tables")
+    if not len(scan.dc) == len(scan.ac) == len(chosen) or scan.restart_interval < 0:
+        raise ValueError("damaged JPEG: a scan's tables or restart interval")
+    if frame.marker == PROGRESSIVE:
+        spectral = scan.last == 0 if scan.first == 0 else 0 < scan.first <= scan.last < 64
+        alone = scan.first == 0 or len(chosen) == 1
+        if not (spectral and alone and 0 <= scan.low <= 13 and scan.high in (0, scan.low + 1)):
+            raise ValueError("damaged JPEG: a scan's progression")
+    if len(chosen) > 1 and mcu_blocks(frame, scan) > _MOST_BLOCKS:
+        raise ValueError(f"damaged JPEG: an MCU of more than {_MOST_BLOCKS} blocks")
+
+
+def mcu_blocks(frame: Frame, scan: Scan) -> int:
+    """Blocks of an interleaved scan's MCU."""
+    components = [frame.components[index] for index in scan.components]
+    return sum(component.horizontal * component.vertical for component in components)
+
+
 def foreseen_frame(height, width, channels, chroma="4:2:0", progressive=False) -> Frame:
     """The frame that TensorFlow writes.
 
@@ -98,6 +137,8 @@ def interleaved_grid(frame: Frame) -> tuple[int, int]:
 
 def padded_shape(frame: Frame, index: int) -> tuple[int, int]:
     """Rows and columns of a component's blocks, those that fill up its last MCUs too."""
+    if len(frame.components) == 1:  # its MCU is a block, whatever its sampling factors
+        return block_shape(frame, index)
     rows, columns = interleaved_grid(frame)
     return rows * frame.components[index].vertical, columns * frame.components[index].horizontal
 
@@ -131,9 +172,6 @@ def scan_units(frame: Frame, scan: Scan) -> np.ndarray:
         int64 `[U, 6]`: index of the block in the first MCU, among all components' blocks; what an
         MCU further down and one to the right add to it; the component's place in the scan; slots of
         its DC and AC table, 0..3 and 4..7.
-
-    Raises:
-        ValueError: where an interleaved MCU has more than 10 blocks.
     """
     alone = len(scan.components) == 1
     shapes = [padded_shape(frame, index) for index in range(len(frame.components))]
@@ -148,8 +186,6 @@ def scan_units(frame: Frame, scan: Scan) -> np.ndarray:
                 first = starts[index] + row * columns + column
                 steps = [columns, 1] if alone else [vertical * columns, horizontal]
                 units.append([first, *steps, *slots])
-    if len(units) > _MOST_BLOCKS:
-        raise ValueError(f"expected at most {_MOST_BLOCKS} blocks in an MCU. Received: {len(units)}")
     return np.array(units, np.int64)
 
 
