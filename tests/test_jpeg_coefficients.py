@@ -95,12 +95,12 @@ def test_long_runs_of_blocks_without_coefficients():
         assert composed(jpeg, 75) == jpeg
 
 
-@pytest.mark.parametrize("coded", [0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("coded", [0.1, 0.5, 1.0])
 def test_more_correction_bits_than_libjpeg_holds(coded):
     """Blocks whose last scan has only bits for coefficients that are 2 or 3 already."""
     random = np.random.default_rng(6)
-    values = random.integers(2, 4, (20, 20, 64)) * random.choice([-1, 1], (20, 20, 64))
-    values *= random.random((20, 20, 64)) < coded * (random.random((20, 20, 1)) < 0.97)
+    values = random.integers(2, 4, (100, 100, 64)) * random.choice([-1, 1], (100, 100, 64))
+    values *= random.random((100, 100, 64)) < coded * (random.random((100, 100, 1)) < 0.97)
     values[..., 0] = 0
     pixels = np.rint(128 + inverse_dct(8 * values)).astype(np.uint8)
     image, settings = Image.fromarray(pixels), {"quality": 50, "qtables": [[8] * 64]}

@@ -61,6 +61,7 @@ class _Tables:
         self.frame = None
         self.quantisation = {}  # destination -> steps
         self.steps = {}  # index of a component -> steps, those of its first scan
+        self.coded = {}  # (index of a component, index of a coefficient) -> Al so far
         self.huffman = {}
         self.restart_interval = 0
         self.blocks = None  # int16 [B, 64], of all components
@@ -138,14 +139,19 @@ class _Tables:
         return scan._replace(tables={key: self.huffman[key] for key in needed})
 
     def prepare(self, scan):
-        """Makes room for a scan's coefficients."""
+        """Makes room for a scan's coefficients; a bit that was there before is refused."""
+        progressive = self.frame.marker == PROGRESSIVE
+        band = range(scan.first, scan.last + 1) if progressive else [0]
+        before = scan.high if progressive and scan.high else None
         for index in scan.components:
-            if index in self.steps:
-                continue
             table = self.frame.components[index].quantisation
-            if scan.first > 0 or table not in self.quantisation:
-                raise ValueError("damaged JPEG: a component without DC or quantisation table")
-            self.steps[index] = self.quantisation[table]
+            self.steps.setdefault(index, self.quantisation.get(table))
+            if self.steps[index] is None:
+                raise ValueError("damaged JPEG: a component without a quantisation table")
+            coded = [self.coded.get((index, k)) for k in band]
+            if coded != [before] * len(coded) or (scan.first and (index, 0) not in self.coded):
+                raise ValueError("damaged JPEG: the order of its scans")
+            self.coded |= {(index, k): scan.low for k in band}
         if self.blocks is None:
             shapes = [padded_shape(self.frame, i) for i in range(len(self.frame.components))]
             self.blocks = np.zeros([sum(rows * columns for rows, columns in shapes), 64], np.int16)
