@@ -118,7 +118,7 @@ def head_of(width, height, precision=8, factors=0x11):
         (lambda data: edited(data, (b"\xff\xdb", b"\xff\xe3")), "quantisation"),
         (lambda data: data[:-2] + b"\xff" * 10**6 + b"\0\xff\xd9", "coded as"),
         (lambda data: data[:-2] + data[data.index(b"\xff\xda") : -2] * MOST_SCANS + b"\xff\xd9",
-         "too many"),
+         "order of its scans"),
     ],
 )  # fmt: skip
 def test_what_is_refused_says_why(photos, edit, match):
