@@ -70,7 +70,7 @@ def test_kernels_stay_inside_on_random_bits_and_random_coefficients(monkeypatch)
     broad = huffman.optimal(random.integers(0, 9, 256))
     dense = huffman.optimal(np.bincount([0x00, 0x01, 0xF0, 0xE0, 0x11, 0xF1, 0xFF] * 9, None, 256))
     for kind in range(5):
-        bounds = np.array([1, 63, 0] if kind == 0 else [0, 0, 2] if kind in (1, 3) else [1, 63, 1])
+        bounds = (1, 63, 0) if kind == 0 else (0, 0, 2) if kind in (1, 3) else (1, 63, 1)
         for table in (broad, dense):
             lookups = np.tile(huffman.lookup(table), (8, 1))
             for _ in range(30):

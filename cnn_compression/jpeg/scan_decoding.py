@@ -164,6 +164,22 @@ def _refined_ac(data, position, block, lookup, first, last, low, run_of_ends):
 
 
 @compiled
+def _block(data, position, block, dc, ac, kind, spectrum, predictions, component, run_of_ends):
+    first, last, low = spectrum
+    if kind == SEQUENTIAL:
+        position = _dc(data, position, block, dc, low, predictions, component)
+        return _sequential_ac(data, position, block, ac) if position != BROKEN else BROKEN
+    if kind == FIRST_DC:
+        return _dc(data, position, block, dc, low, predictions, component)
+    if kind == FIRST_AC:
+        return _first_ac(data, position, block, ac, first, last, low, run_of_ends)
+    if kind == REFINED_AC:
+        return _refined_ac(data, position, block, ac, first, last, low, run_of_ends)
+    block[0] |= _bits(data, position, 1) << low
+    return position + 1
+
+
+@compiled
 def decode_scan(data, ends, blocks, units, grid, interval, kind, spectrum, lookups, stops):
     """Decodes one scan into `blocks`.
 
@@ -177,7 +193,7 @@ def decode_scan(data, ends, blocks, units, grid, interval, kind, spectrum, looku
         grid: int64 `[2]`, rows and columns of MCUs.
         interval: int64, MCUs of a restart interval.
         kind: int64, `SEQUENTIAL` ... `REFINED_AC`.
-        spectrum: int64 `[3]`, Ss, Se, Al; 1, 63, 0 where the kind is `SEQUENTIAL`.
+        spectrum: three int64, Ss, Se, Al; 1, 63, 0 where the kind is `SEQUENTIAL`.
         lookups: uint16 `[8, 65536]`, of each table's slot `huffman.lookup`.
         stops: int64 `[intervals]`, written to: the bits after which each interval's last MCU ends.
 
@@ -186,7 +202,6 @@ def decode_scan(data, ends, blocks, units, grid, interval, kind, spectrum, looku
     """
     predictions = np.zeros(4, np.int64)
     run_of_ends = np.zeros(1, np.int64)
-    first, last, low = spectrum[0], spectrum[1], spectrum[2]
     position, part, left = np.int64(0), 0, interval
     for row in range(grid[0]):
         for column in range(grid[1]):
@@ -201,23 +216,10 @@ def decode_scan(data, ends, blocks, units, grid, interval, kind, spectrum, looku
             for u in range(len(units)):
                 base, down, right, component, dc, ac = units[u]
                 block = blocks[base + row * down + column * right]
-                if kind == SEQUENTIAL:
-                    position = _dc(data, position, block, lookups[dc], low, predictions, component)
-                    if position != BROKEN:
-                        position = _sequential_ac(data, position, block, lookups[ac])
-                elif kind == FIRST_DC:
-                    position = _dc(data, position, block, lookups[dc], low, predictions, component)
-                elif kind == FIRST_AC:
-                    position = _first_ac(
-                        data, position, block, lookups[ac], first, last, low, run_of_ends
-                    )
-                elif kind == REFINED_DC:
-                    block[0] |= _bits(data, position, 1) << low
-                    position += 1
-                else:
-                    position = _refined_ac(
-                        data, position, block, lookups[ac], first, last, low, run_of_ends
-                    )
+                position = _block(
+                    *(data, position, block, lookups[dc], lookups[ac], kind, spectrum),
+                    *(predictions, component, run_of_ends),
+                )
                 if position == BROKEN or position > ends[part] * 8:
                     return False
     stops[part] = position

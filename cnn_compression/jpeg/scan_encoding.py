@@ -11,7 +11,7 @@ the symbol, 8 bits.
 import numpy as np
 
 from cnn_compression.compiled import compiled
-from cnn_compression.jpeg.scan_decoding import FIRST_AC, FIRST_DC, REFINED_DC, SEQUENTIAL
+from cnn_compression.jpeg.scan_decoding import FIRST_AC, FIRST_DC, REFINED_AC, SEQUENTIAL
 
 SLOTS = 10
 _PLAIN, _RESTART = 8, 9  # bits without a symbol; an interval's end
@@ -156,6 +156,23 @@ def _put_refined_ac(block, first, last, low, slot, run, held, tokens, n):
 
 
 @compiled
+def _put_block(block, kind, spectrum, dc, ac, predictions, component, run, held, tokens, n):
+    first, last, low = spectrum
+    if kind == SEQUENTIAL:
+        n = _put_dc(block, low, dc, predictions, component, tokens, n)
+        return _put_ac(block, first, last, low, ac, run, tokens, n) if n >= 0 else n
+    if kind == FIRST_DC:
+        return _put_dc(block, low, dc, predictions, component, tokens, n)
+    if kind == FIRST_AC:
+        return _put_ac(block, first, last, low, ac, run, tokens, n)
+    if kind == REFINED_AC:
+        return _put_refined_ac(block, first, last, low, ac, run, held, tokens, n)
+    bit = (np.int64(block[0]) >> low) & 1
+    tokens[n] = _token(np.int64(_PLAIN), np.int64(0), np.int64(1), bit)
+    return n + 1
+
+
+@compiled
 def _longer(tokens, n):
     longer = np.empty(2 * len(tokens), np.uint32)
     for i in range(n):  # assigning a slice takes numba seconds to compile
@@ -174,7 +191,6 @@ def tokenise(blocks, units, grid, interval, kind, spectrum):
         counts: int64 `[SLOTS, 256]`, how often each symbol of each slot stands among them.
         True, or False where a coefficient or a difference takes more than 15 bits.
     """
-    first, last, low = spectrum[0], spectrum[1], spectrum[2]
     tokens = np.empty(grid[0] * grid[1] * len(units) + 2 * _MOST_TOKENS, np.uint32)
     predictions = np.zeros(4, np.int64)
     # Blocks in the run of EOBs, how many it may have, and the correction bits held for it.
@@ -195,20 +211,10 @@ def tokenise(blocks, units, grid, interval, kind, spectrum):
                     tokens = _longer(tokens, n)
                 base, down, right, component, dc, ac = units[u]
                 block = blocks[base + row * down + column * right]
-                if kind == SEQUENTIAL:
-                    n = _put_dc(block, low, dc, predictions, component, tokens, n)
-                    if n >= 0:
-                        n = _put_ac(block, first, last, low, ac, run, tokens, n)
-                elif kind == FIRST_DC:
-                    n = _put_dc(block, low, dc, predictions, component, tokens, n)
-                elif kind == FIRST_AC:
-                    n = _put_ac(block, first, last, low, ac, run, tokens, n)
-                elif kind == REFINED_DC:
-                    bit = (np.int64(block[0]) >> low) & 1
-                    tokens[n] = _token(np.int64(_PLAIN), np.int64(0), np.int64(1), bit)
-                    n += 1
-                else:
-                    n = _put_refined_ac(block, first, last, low, ac, run, held, tokens, n)
+                n = _put_block(
+                    *(block, kind, spectrum, dc, ac, predictions, component),
+                    *(run, held, tokens, n),
+                )
                 if n < 0:
                     return tokens[:0], np.zeros((SLOTS, 256), np.int64), False
     n = _end_refined_run(ac, run, held, tokens, n)

@@ -198,10 +198,9 @@ def kind(frame: Frame, scan: Scan) -> int:
     return REFINED_AC if scan.high else FIRST_AC
 
 
-def spectrum(frame: Frame, scan: Scan) -> np.ndarray:
-    """Ss, Se and Al as the kernels take them, int64 `[3]`."""
-    bounds = (scan.first, scan.last, scan.low) if frame.marker == PROGRESSIVE else (1, 63, 0)
-    return np.array(bounds, np.int64)
+def spectrum(frame: Frame, scan: Scan) -> tuple[int, int, int]:
+    """Ss, Se and Al as the kernels take them."""
+    return (scan.first, scan.last, scan.low) if frame.marker == PROGRESSIVE else (1, 63, 0)
 
 
 def needed_tables(frame: Frame, scan: Scan) -> list[int]:
