@@ -23,14 +23,14 @@ FLOORS = [
     ["models"],
     ["files", "images", "jpeg", "metadata"],
     ["payload"],
-    ["process", "tensors"],
+    ["compiled", "process", "tensors"],
 ]
 FLOOR = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
 NOT_FOR_MODELS = {"files", "images", "metadata", "payload"}
 # What the package itself offers, and the wing behind it.
 FRONT_DOOR = {"load": "codec", "Codec": "codec", "__version__": None}
 WITHOUT_TENSORFLOW = ["training.config", "payload.layout", "files", "jpeg", "process", "images"]
-WITHOUT_TENSORFLOW += ["metadata", "codec", "serving.client"]
+WITHOUT_TENSORFLOW += ["jpeg.coefficients", "metadata", "codec", "serving.client"]
 WITHOUT_TENSORFLOW += ["cli", "cli.encode", "cli.info", "cli.train", "cli.serve"]
 
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")])

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from cnn_compression.jpeg import coding
-from cnn_compression.jpeg.twin import LUMA_TABLE, quantisation_steps
+from cnn_compression.jpeg.tables import LUMA_TABLE
+from cnn_compression.jpeg.twin import quantisation_steps
 from cnn_compression.models.layers import Emphasis, QualityEmbedding, ResidualBlock, conv
 from cnn_compression.tensors.colour import luma
 from cnn_compression.tensors.dct import BLOCK_DCT, block_dct, map_blocks

@@ -1,1 +1,1 @@
-"""JPEG: `coding`, by TensorFlow's own ops, and `twin`, its differentiable likeness."""
+"""JPEG: `coding`, by TensorFlow's own ops; `twin`, its differentiable likeness; `coefficients`."""

@@ -11,37 +11,12 @@ ones to 0.
 import numpy as np
 from keras import ops
 
+from cnn_compression.jpeg.tables import CHROMA_TABLE, LUMA_TABLE
 from cnn_compression.tensors.colour import rgb_to_ycc, ycc_to_rgb
 from cnn_compression.tensors.dct import block_dct, block_idct
 from cnn_compression.tensors.levels import straight_through_round
 from cnn_compression.tensors.resampling import downsample, upsample_triangle
 from cnn_compression.tensors.shapes import crop, pad_to_multiple
-
-# ITU-T T.81, Annex K, tables K.1 (luma) and K.2 (chroma).
-LUMA_TABLE = np.array(
-    [
-        [16, 11, 10, 16, 24, 40, 51, 61],
-        [12, 12, 14, 19, 26, 58, 60, 55],
-        [14, 13, 16, 24, 40, 57, 69, 56],
-        [14, 17, 22, 29, 51, 87, 80, 62],
-        [18, 22, 37, 56, 68, 109, 103, 77],
-        [24, 35, 55, 64, 81, 104, 113, 92],
-        [49, 64, 78, 87, 103, 121, 120, 101],
-        [72, 92, 95, 98, 112, 100, 103, 99],
-    ],
-    np.float32,
-)
-CHROMA_TABLE = np.array(
-    [
-        [17, 18, 24, 47, 99, 99, 99, 99],
-        [18, 21, 26, 66, 99, 99, 99, 99],
-        [24, 26, 56, 99, 99, 99, 99, 99],
-        [47, 66, 99, 99, 99, 99, 99, 99],
-        *[[99] * 8] * 4,
-    ],
-    np.float32,
-)
-
 
 # Luma samples per chroma sample along each side.
 CHROMA_FACTORS = {"4:2:0": 2, "4:4:4": 1}

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from cnn_compression.jpeg.twin import LUMA_TABLE, mean_luma_step
+from cnn_compression.jpeg.tables import LUMA_TABLE
+from cnn_compression.jpeg.twin import mean_luma_step
 from cnn_compression.tensors.canvas import no_frame
 from cnn_compression.tensors.colour import RGB_TO_YCC
 from cnn_compression.tensors.dct import BLOCK_DCT, map_blocks

@@ -116,11 +116,11 @@ class Segment(NamedTuple):
     end: int
 
 
-def segments(data: bytes) -> Iterator[Segment]:
+def segments(data: bytes, max_scans: int = MAX_SCANS) -> Iterator[Segment]:
     """A JPEG's segments in their order, as far as there are any.
 
     The last one is the end of image (D9) where the file is whole and has at most `MAX_SEGMENTS`
-    and `MAX_SCANS`.
+    and `max_scans`.
     """
     at = len(START_OF_IMAGE)
     scans = 0
@@ -133,7 +133,7 @@ def segments(data: bytes) -> Iterator[Segment]:
         size = SIZES[kind] or 2 + int.from_bytes(data[at + 2 : at + 4].ljust(2, b"\0"), "big")
         end = at + size
         scans += kind == SCAN
-        if kind == NOTHING or (SIZES[kind] == 0 and size < 4) or scans > MAX_SCANS:
+        if kind == NOTHING or (SIZES[kind] == 0 and size < 4) or scans > max_scans:
             return
         if kind == SCAN:
             after = _AFTER_SCAN.search(data, end)
