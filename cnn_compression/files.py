@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from cnn_compression.packing.layout import PACKED_SUFFIX
 from cnn_compression.payload.layout import PAYLOAD_SUFFIX
 
 # Of images; payloads have a suffix of their own.
@@ -28,16 +29,35 @@ def is_payload_name(path: str | os.PathLike) -> bool:
     return os.fspath(path).lower().endswith(PAYLOAD_SUFFIX)
 
 
+def is_packed_name(path: str | os.PathLike) -> bool:
+    """Whether a folder's file is taken for a packed payload."""
+    return os.fspath(path).lower().endswith(PACKED_SUFFIX)
+
+
+def is_restorable_name(path: str | os.PathLike) -> bool:
+    """Whether a folder's file is taken for a payload, packed or not."""
+    return is_payload_name(path) or is_packed_name(path)
+
+
 def payload_name(name: str) -> str:
-    """An image's name -> its payload's: `a/photo.png` -> `a/photo.cnn.jpg`."""
-    return posixpath.splitext(name)[0] + PAYLOAD_SUFFIX
+    """The name of an image's, or of a packed, payload: `a/photo.png` -> `a/photo.cnn.jpg`."""
+    return _stem(name) + PAYLOAD_SUFFIX
+
+
+def packed_name(name: str) -> str:
+    """The name of an image's, or of a payload's, packing: `a/photo.cnn.jpg` -> `a/photo.cnnp`."""
+    return _stem(name) + PACKED_SUFFIX
 
 
 def restored_name(name: str) -> str:
     """A payload's name, or another, -> its image's: `a/photo.cnn.jpg` -> `a/photo.png`."""
+    return _stem(name) + ".png"
+
+
+def _stem(name):
     if is_payload_name(name):
-        return name[: -len(PAYLOAD_SUFFIX)] + ".png"
-    return posixpath.splitext(name)[0] + ".png"
+        return name[: -len(PAYLOAD_SUFFIX)]
+    return posixpath.splitext(name)[0]
 
 
 def find_files(

@@ -19,6 +19,11 @@ ON_BOTH = {
             "test_what_verify_says",
         ),
     },
+    "packing: the same bytes everywhere": {
+        "test_packing": ALL,
+        "test_packing_coder": ALL,
+        "test_jpeg_coefficients": ("test_payloads", "test_what_pillow_writes"),
+    },
     "codec: eagerly, in graphs, in tf.data, to targets, in tiles": {
         "test_codec": (
             "test_arrays_give_bytes_and_arrays",

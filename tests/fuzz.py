@@ -10,7 +10,7 @@ mean the same inputs everywhere.
 Payloads must be refused unless what their checksum covers is as it was; those that are given a true
 checksum again must be refused, or their JPEG be of the size that the header says. Of image files,
 an error must be the reader's own, in a graph one of a wrong argument, but not that memory ran out,
-and an image no larger than allowed.
+and an image no larger than allowed. Packed payloads must be refused unless nothing was changed.
 """
 
 import contextlib
@@ -85,6 +85,8 @@ def good_files():
     for path in sorted([*GOLDEN.glob("*.cnn.jpg"), *GOLDEN.glob("version2/*.cnn.jpg")]):
         name = path.name.split(".")[0] + path.parent.name.removeprefix(GOLDEN.name)
         files[f"payload-{name}"] = files[f"resealed-{name}"] = path.read_bytes()
+    for path in sorted(GOLDEN.glob("packed/version2/*.cnnp")):
+        files[f"packed-{path.name.split('.')[0]}"] = path.read_bytes()
     files["png-resealed"] = files["png"]
     return {
         kind: file
@@ -153,6 +155,7 @@ def work(files):
 
     from cnn_compression import images
     from cnn_compression.jpeg import coding
+    from cnn_compression.packing import payloads
     from cnn_compression.payload import layout, layout_ops
     from cnn_compression.tensors.attempts import attempt
 
@@ -176,6 +179,9 @@ def work(files):
     for kind, data in list(files.items()):  # all graphs are built before memory is limited
         if kind.startswith(("payload", "resealed")):
             assert not verify(data).numpy() and decode(data)[1]
+            continue
+        if kind.startswith("packed"):
+            payloads.unpack(data)
             continue
         images.read_contents(data, (255, 255, 255), MAX_PIXELS)
         in_graph(data, errors)
@@ -202,6 +208,14 @@ def work(files):
                 if complete:
                     fine = image.shape.as_list() == [*sides, header.channels]
                     outcome = "read" if fine else f"WRONG: {image.shape} {header}"
+        elif kind.startswith("packed"):
+            try:
+                payloads.unpack(data, MAX_PIXELS)
+                outcome = "same" if data == files[kind] else "WRONG: accepted"
+            except layout.PayloadError:
+                outcome = "refused"
+            except Exception as error:
+                outcome = f"WRONG: {type(error).__name__}: {error}"[:300]
         else:
             in_graph(data, errors)
             try:
@@ -221,7 +235,7 @@ def in_graph(data, errors):
     from cnn_compression import images
 
     with contextlib.suppress(errors):
-        images.decode(data, (255, 255, 255), MAX_PIXELS)
+        images.decode(data, MAX_PIXELS)
 
 
 def watch():

@@ -100,6 +100,15 @@ def test_bicubic_uses_no_network(bicubic, photos, crop, photo):
     assert metrics.psnr(image, image_hat) > 24
 
 
+def test_packed_payloads_restore_to_the_same_from_fewer_bytes(codec, photos):
+    (plain, packed), _ = registry.open_codecs(["packed"], [codec], [40])
+    assert packed.name == "default, packed" and "networks" in packed.settings
+    image = photos["coffee"]
+    payload, fewer = plain.encode(image, 40), packed.encode(image, 40)
+    assert len(fewer) < 0.9 * len(payload)
+    np.testing.assert_array_equal(packed.decode(fewer), plain.decode(payload))
+
+
 def test_a_name_stands_for_one_codec(codec):
     with pytest.raises(ValueError, match=f"different names. Received twice: .*{codec.name}"):
         registry.open_codecs(["jpeg"], [codec, codec], [50])

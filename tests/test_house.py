@@ -21,16 +21,17 @@ FLOORS = [
     ["beam", "benchmark", "export", "training"],
     ["codec"],
     ["models"],
-    ["files", "images", "jpeg", "metadata"],
+    ["files", "images", "jpeg", "metadata", "packing"],
     ["payload"],
     ["compiled", "process", "tensors"],
 ]
 FLOOR = {wing: floor for floor, wings in enumerate(FLOORS) for wing in wings}
-NOT_FOR_MODELS = {"files", "images", "metadata", "payload"}
+NOT_FOR_MODELS = {"files", "images", "metadata", "packing", "payload"}
 # What the package itself offers, and the wing behind it.
 FRONT_DOOR = {"load": "codec", "Codec": "codec", "__version__": None}
 WITHOUT_TENSORFLOW = ["training.config", "payload.layout", "files", "jpeg", "process", "images"]
 WITHOUT_TENSORFLOW += ["jpeg.coefficients", "metadata", "codec", "serving.client"]
+WITHOUT_TENSORFLOW += ["packing.payloads", "packing.predictors", "cli.pack", "cli.unpack"]
 WITHOUT_TENSORFLOW += ["cli", "cli.encode", "cli.info", "cli.train", "cli.serve"]
 
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")])

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_compression import __version__, codec
+from cnn_compression.packing import predictors
 from cnn_compression.tensors import resampling, shapes
 
 LIBRARY = f"cnn-compression {__version__}, TensorFlow {tf.__version__}"
@@ -41,6 +42,22 @@ class Model:
 
     def decode(self, payload):
         return self.codec.decode(payload)
+
+
+class Packed(Model):
+    """A model whose payloads are packed: the same pictures in fewer bytes.
+
+    Raises:
+        ValueError: the predicting networks are not installed.
+    """
+
+    def __init__(self, codec, qualities=QUALITIES):
+        super().__init__(codec, qualities)
+        self.name += ", packed"
+        self.settings += f", packed by networks {predictors.find()[1]}"
+
+    def encode(self, image, quality):
+        return self.codec.pack(super().encode(image, quality))
 
 
 class RecAlone(Model):

@@ -9,7 +9,7 @@ from cnn_compression.benchmark.codecs import (
     MissingLibraryError,
     WebP,
 )
-from cnn_compression.benchmark.ours import HalfBicubic, Model, RecAlone
+from cnn_compression.benchmark.ours import HalfBicubic, Model, Packed, RecAlone
 
 CODECS = {
     "jpeg": Jpeg,
@@ -20,8 +20,8 @@ CODECS = {
     "heic": Heic,
     "bicubic": HalfBicubic,
 }
-REC_ALONE = "rec"  # one for each model
-NAMES = (*CODECS, REC_ALONE)
+OF_MODELS = {"packed": Packed, "rec": RecAlone}  # one for each model
+NAMES = (*CODECS, *OF_MODELS)
 
 
 def open_codecs(names, models, qualities, efforts=(0,)):
@@ -45,8 +45,8 @@ def open_codecs(names, models, qualities, efforts=(0,)):
     wanted = NAMES if names is None else names
     codecs = [Model(model, qualities, effort) for model in models for effort in efforts]
     notes = []
-    if REC_ALONE in wanted:
-        codecs += [RecAlone(model, qualities) for model in models]
+    for name, variant in OF_MODELS.items():
+        codecs += [variant(model, qualities) for model in models if name in wanted]
     for name in wanted:
         try:
             codecs += [CODECS[name]()] if name in CODECS else []
@@ -65,8 +65,8 @@ def open_codecs(names, models, qualities, efforts=(0,)):
 def _check(names, models):
     if unknown := [name for name in names or () if name not in NAMES]:
         raise ValueError(f"expected codecs of {', '.join(NAMES)}. Received: {unknown[0]!r}")
-    if REC_ALONE in (names or ()) and not models:
-        raise ValueError(f"codec {REC_ALONE!r} is for a model: expected --models. Received: none")
+    if not models and (alone := [name for name in names or () if name in OF_MODELS]):
+        raise ValueError(f"codec {alone[0]!r} is for a model: expected --models. Received: none")
 
 
 def find(name, codecs):

@@ -27,8 +27,11 @@ from cnn_compression.cli import common, words
 VERBS = {
     "encode": "images -> payloads, JPEG files that any viewer opens",
     "decode": "payloads -> restored images",
+    "pack": "payloads -> the same in a quarter fewer bytes, which are no JPEG until unpacked",
+    "unpack": "packed payloads -> payloads, byte for byte",
     "info": "what payloads say of themselves, one line each",
     "train": "photographs -> a model",
+    "train_packing": "photographs -> the networks that pack predicts with",
     "export": "a model -> a SavedModel, for TensorFlow Serving and for the verbs above",
     "serve": "TensorFlow Serving's REST and gRPC on this machine, with a page to look at",
     "batch": "encode or decode on many machines, by Apache Beam",

@@ -19,6 +19,7 @@ CODECS = {
     "jxl": "JPEG XL, effort 7",
     "heic": "HEIC: HEVC intra by x265",
     "bicubic": "downscale by 2, JPEG, bicubic: no network",
+    "packed": "a model's payloads, packed",
     "rec": "RecCNN alone: a model with a plain mean in ComCNN's place",
 }
 
@@ -99,7 +100,7 @@ def add_flags(values: flags.FlagValues) -> None:
 
     define("models", "NAMES", _names, "default", "names in saved_models, or folders")
     qualities = _list(common.parse_quality)
-    define("qualities", "1..100,...", qualities, QUALITIES, "of the models and of rec")
+    define("qualities", "1..100,...", qualities, QUALITIES, "of the models, of packed and of rec")
     define("efforts", "0..2,...", _list(_effort), "0", "of the models' encoders")
     define("codecs", "NAMES", _names, None, "of those above; all that are installed by default")
     help_text = "how many times smaller each image is measured; 1,2,4 for a ladder of three"

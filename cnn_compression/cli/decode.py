@@ -12,20 +12,22 @@ from cnn_compression import files, metadata
 from cnn_compression.cli import common, file_loop, pictures, remote, streams
 from cnn_compression.cli.progress import BAR
 from cnn_compression.cli.tally import Result
+from cnn_compression.packing import layout as packed_layout
 from cnn_compression.payload import layout
 
 HELP = f"""
 usage: cnn-compression decode [flags] FILES...
 
-Restores payloads, the files that `encode` wrote, into images of the original size: PNG files, or by
-the ending of -o FILE also .jpg, .webp (both at quality {pictures.QUALITY}) and .tif.
-A folder stands for the *{layout.PAYLOAD_SUFFIX} in it; - is standard input, and what it restores to
-goes to standard output unless -o says otherwise.
+Restores payloads, the files that `encode` wrote, packed or not, into images of the original size:
+PNG files, or by the ending of -o FILE also .jpg, .webp (both at quality {pictures.QUALITY}) and
+.tif. A folder stands for the *{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX} in it;
+- is standard input, and what it restores to goes to standard output unless -o says otherwise.
 """
 
 
-# A payload, its header and the ending of the output's name to the bytes of an image file.
-Restore = Callable[[bytes, layout.Header, str], bytes]
+Header = layout.Header | packed_layout.Header
+# A payload and the ending of the output's name to the bytes of an image file.
+Restore = Callable[[bytes, str], bytes]
 
 
 def add_flags(values: flags.FlagValues) -> None:
@@ -47,18 +49,19 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         else:
             restore = _open_codec(values, BAR.tiles if alone else None)
 
-        def decode(read: tuple[bytes, layout.Header], output: Path) -> Result:
-            payload, header = read
-            file = restore(payload, header, pictures.ending(output))
+        def decode(read: tuple[bytes, Header], output: Path) -> Result:
+            data, header = read
+            payload = _unpacked(data) if packed_layout.is_packed(data) else data
+            file = restore(payload, pictures.ending(output))
             streams.write(output, file, values.overwrite)
-            before, pixels = len(payload), header.height * header.width
+            before, pixels = len(data), header.height * header.width
             return Result(before, len(file), before, pixels, output)
 
         return decode
 
     conversion = file_loop.Conversion(
-        keep=files.is_payload_name,
-        kind=file_loop.PAYLOADS,
+        keep=files.is_restorable_name,
+        kind=file_loop.RESTORABLES,
         rename=_rename,
         accept=pictures.ending,
         read=functools.partial(_read, values.max_pixels),
@@ -74,28 +77,36 @@ def _rename(source: Path) -> str:
     return name
 
 
-def _read(max_pixels: int, source: Path, output: Path) -> tuple[bytes, layout.Header]:
-    payload = streams.read(source)
-    header = layout.read_header(payload)
+def _read(max_pixels: int, source: Path, output: Path) -> tuple[bytes, Header]:
+    data = streams.read(source)
+    packed = packed_layout.is_packed(data)
+    header = packed_layout.read(data)[0] if packed else layout.read_header(data)
     width, height = header.width, header.height
     if height * width > max_pixels:
         raise ValueError(f"{width} x {height} pixels: at most {max_pixels} are taken")
     pictures.check_sides(height, width, pictures.ending(output))
-    return payload, header
+    return data, header
+
+
+def _unpacked(packed: bytes) -> bytes:
+    from cnn_compression.packing import payloads  # its compiler takes a second to import
+
+    return payloads.unpack(packed)
 
 
 def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:
     codec = common.load_codec(values.model, report)
     import tensorflow as tf
 
-    def restore(payload, header, ending):
+    def restore(payload, ending):
         try:
             # A tensor for a tensor: an array would be copied again for the PNG.
             image = codec.decode(tf.constant(payload), values.max_pixels)
         except layout.PayloadError as error:
             if not str(error).startswith("made by model"):
                 raise
-            raise layout.PayloadError(f"{error}: {_model_of(header.fingerprint)}") from error
+            made_by = layout.read_header(payload).fingerprint
+            raise layout.PayloadError(f"{error}: {_model_of(made_by)}") from error
         return pictures.write(image, ending, metadata.of_payload(payload))
 
     return restore
@@ -118,7 +129,7 @@ def _model_of(fingerprint: str) -> str:
 def _open_server(values: flags.FlagValues) -> Restore:
     client = remote.open_client(values)
 
-    def restore(payload, header, ending):
+    def restore(payload, ending):
         return pictures.rewrite(client.decode(payload), ending, metadata.of_payload(payload))
 
     return restore

@@ -8,15 +8,17 @@ from absl import flags
 from cnn_compression import files
 from cnn_compression.cli import common, file_loop, streams, words
 from cnn_compression.cli.tally import Result, Tally
+from cnn_compression.packing import layout as packed_layout
 from cnn_compression.payload import layout
 
 HELP = f"""
 usage: cnn-compression info FILES...
 
-Says what is in payloads, one line each: size of the original (width x height) and its channels,
-the quality that was asked and the JPEG's own, bits per pixel of the original, bytes, the model that
-restores it, size of the preview, which is a quarter of the original's, half or all of it.
-A folder stands for the *{layout.PAYLOAD_SUFFIX} in it, - for standard input.
+Says what is in payloads, packed or not, one line each: size of the original (width x height) and
+its channels, the quality that was asked and the JPEG's own, bits per pixel of the original, bytes,
+the model that restores it, size of the preview, which is a quarter of the original's, half or all
+of it. A folder stands for the *{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX} in it,
+- for standard input.
 Only the headers are read: it is `decode` that finds damage.
 """
 
@@ -28,7 +30,7 @@ def add_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     tally = Tally()
     arguments = words.inputs(arguments)
-    sources = file_loop.gather(arguments, files.is_payload_name, file_loop.PAYLOADS, tally)
+    sources = file_loop.gather(arguments, files.is_restorable_name, file_loop.RESTORABLES, tally)
     file_loop.each(sources, _describe, tally)
     if len(tally.results) + tally.failed > 1:
         # On stderr: stdout has the payloads' lines only, for programs to read.
@@ -37,17 +39,30 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 
 def _describe(source: Path) -> Result:
-    payload = streams.read(source)
-    header = layout.read_header(payload)
-    preview_height, preview_width = layout.preview_size(payload)
-    size, pixels = len(payload), header.height * header.width
+    data = streams.read(source)
+    packed = packed_layout.is_packed(data)
+    if packed:
+        header, _ = packed_layout.read(data)
+        (preview_height, preview_width), made_by = header.compact_size, _model_of(header)
+    else:
+        header = layout.read_header(data)
+        (preview_height, preview_width), made_by = layout.preview_size(data), header.fingerprint
+    size, pixels = len(data), header.height * header.width
     if not pixels:
         raise layout.PayloadError(f"damaged: {header.width}x{header.height} pixels")
     line = (
         f"{common.shown(source)}: {header.width}x{header.height}, "
         f"{'grey' if header.channels == 1 else 'colour'}, "
         f"{f'quality {header.asked}, ' if header.asked else ''}JPEG quality {header.quality}, "
-        f"{8 * size / pixels:.3f} bpp, {size} bytes, model {header.fingerprint}, "
-        f"preview {preview_width}x{preview_height}"
+        f"{8 * size / pixels:.3f} bpp, {size} bytes, model {made_by}, "
+        f"preview {preview_width}x{preview_height}{', packed' if packed else ''}"
     )
     return Result(size, 0, size, pixels, line=line)
+
+
+def _model_of(header: packed_layout.Header) -> str:
+    if header.model:
+        return header.model
+    from cnn_compression.packing import predictors  # its compiler takes a second to import
+
+    return predictors.find(header.networks)[0].model

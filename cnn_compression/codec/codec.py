@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from cnn_compression.codec import targets
 from cnn_compression.codec.graph import MAX_PIXELS, GraphCodec, Report
-from cnn_compression.codec.inputs import as_payload, as_pixels, mended
+from cnn_compression.codec.inputs import as_bytes, as_payload, as_pixels, mended
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.codec.pair import TILE
 from cnn_compression.jpeg import coding
@@ -271,8 +271,8 @@ class Codec(GraphCodec):
         """Restores an image, or a batch of images of one size.
 
         Args:
-            payload: `bytes`, the path of a file, str or `Path`, or a list of those; a string tensor
-                `[]` or `[N]`, also in graph mode.
+            payload: `bytes`, packed or not, the path of a file, str or `Path`, or a list of those;
+                a string tensor `[]` or `[N]` of payloads that are not packed, also in graph mode.
             max_pixels: int: a payload of a larger image is refused before it is decoded.
 
         Returns:
@@ -285,7 +285,7 @@ class Codec(GraphCodec):
             ValueError: for a batch of images of different sizes.
         """
         check_not_forked()
-        payload = as_payload(payload)
+        payload = as_payload(payload, max_pixels)
         payloads = tf.convert_to_tensor(payload, tf.string)
         if payloads.shape.rank not in (0, 1):
             raise ValueError(f"expected a payload or a list. Received shape: {payloads.shape}")
@@ -300,6 +300,38 @@ class Codec(GraphCodec):
         except tf.errors.InvalidArgumentError:  # a checksum that was made to fit tells nothing
             raise PayloadError("damaged: its JPEG cannot be decoded") from None
         return images if isinstance(payload, tf.Tensor) else images.numpy()
+
+    def pack(self, payload: bytes | bytearray | memoryview | str | os.PathLike[str]) -> bytes:
+        """Takes a quarter off a payload, more off a small one: `unpack` gives the same bytes back.
+
+        What comes out is no JPEG. `decode` takes it too.
+
+        Args:
+            payload: `bytes` of any model's payload, or the path of a file.
+
+        Returns:
+            The packed bytes, which were unpacked again and compared.
+
+        Raises:
+            PayloadError: for what is no payload, or one that another program wrote anew.
+        """
+        from cnn_compression.packing import payloads  # its compiler takes a second to import
+
+        return payloads.pack(as_bytes(payload))
+
+    def unpack(self, packed: bytes | bytearray | memoryview | str | os.PathLike[str]) -> bytes:
+        """The payload that was packed, byte for byte.
+
+        Args:
+            packed: `bytes`, or the path of a file.
+
+        Raises:
+            packing.layout.PackedError: for bytes that are not packed, are damaged, or take networks
+                that are not installed. It is a `PayloadError`.
+        """
+        from cnn_compression.packing import payloads
+
+        return payloads.unpack(as_bytes(packed))
 
     def _check(self, payloads, max_pixels):
         """Raises what `decode` documents, with its words, before anything is decoded."""

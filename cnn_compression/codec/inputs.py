@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_compression import images
+from cnn_compression.packing.layout import is_packed
 
 
 def as_pixels(image: Any) -> Any:
@@ -39,15 +40,29 @@ def as_pixels(image: Any) -> Any:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def as_payload(payload: Any) -> Any:
-    """What `Codec.decode` takes, with bytes in the place of paths."""
-    if isinstance(payload, (str, os.PathLike)):
-        return Path(payload).read_bytes()
-    if isinstance(payload, (bytearray, memoryview)):
-        return bytes(payload)
+def as_payload(payload: Any, max_pixels: int) -> Any:
+    """What `Codec.decode` takes, with bytes in the place of paths, and nothing packed.
+
+    Raises:
+        packing.layout.PackedError: what is packed does not come back.
+    """
     if isinstance(payload, (list, tuple)):
-        return [as_payload(item) for item in payload]
-    return payload
+        return [as_payload(item, max_pixels) for item in payload]
+    if isinstance(payload, tf.Tensor):
+        return payload
+    data = as_bytes(payload)
+    if isinstance(data, bytes) and is_packed(data):
+        from cnn_compression.packing import payloads  # its compiler takes a second to import
+
+        return payloads.unpack(data, max_pixels)
+    return data
+
+
+def as_bytes(data: Any) -> Any:
+    """A path -> what is in the file; bytes of any kind -> `bytes`; others as they are."""
+    if isinstance(data, (str, os.PathLike)):
+        return Path(data).read_bytes()
+    return bytes(data) if isinstance(data, (bytearray, memoryview)) else data
 
 
 def mended(pixels: Any) -> str:

@@ -109,3 +109,16 @@ class TrainConfig:
         if self.schedule == "joint":
             return "joint" if step < self.steps - self.finish_steps else "restore"
         return "restore" if step // self.alternate_steps % 2 == 0 else "reduce"
+
+
+@dataclass(frozen=True)
+class PackingConfig:
+    """How the predicting networks of packing are trained."""
+
+    payloads: int = _at_least(4, "Payloads of each photograph, at as many qualities.")
+    luma_steps: int = _at_least(15000, "Steps of the network for luma.")
+    chroma_steps: int = _at_least(6500, "Steps of the network for chroma.")
+    batch_size: int = _at_least(1536, "Blocks of a step.")
+    learning_rate: float = _option(2e-3, "Of Adam at its highest; it ends at 0.")
+    seed: int = _option(0, "Of all that is random.")
+    checkpoint_minutes: float = _option(5.0, "Between two checkpoints.")

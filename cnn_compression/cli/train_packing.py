@@ -1,0 +1,53 @@
+"""`cnn-compression train_packing`: photographs -> the predicting networks of `pack`."""
+
+import logging
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from absl import flags
+
+from cnn_compression import files
+from cnn_compression.cli import common, words
+from cnn_compression.training.config import PackingConfig
+
+HELP = """
+usage: cnn-compression train_packing --output=FOLDER [flags] FOLDERS...
+
+Trains the networks that `pack` predicts with, on payloads that a model makes of the photographs in
+folders. The same command goes on where it was stopped. It writes FOLDER/packing.npz, which serves
+`pack` and `unpack` as saved_models/packing/NUMBER.npz: the greatest number packs, and what others
+packed needs them still. It takes 2 GB of memory for 1,000 photographs.
+"""
+RESULT = "packing.npz"
+
+
+def add_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE(common.PATH, "output", None, "folder of the run", flag_values=values)
+    common.add_model_flag(values)
+    for field in fields(PackingConfig):
+        define = flags.DEFINE_float if field.type is float else flags.DEFINE_integer
+        define(field.name, field.default, field.metadata["help"][:-1], flag_values=values)
+
+
+def run(values: flags.FlagValues, arguments: list[str]) -> int:
+    if not values.output or not arguments:
+        raise common.UsageError("expected --output=FOLDER and folders of photographs")
+    config = PackingConfig(
+        **{field.name: values[field.name].value for field in fields(PackingConfig)}
+    )
+    photographs = files.find_files(words.expanded(arguments), files.is_image_name, True)
+    common.check_model(values.model)
+    output = Path(values.output)
+    codec = common.load_codec(values.model)
+    from cnn_compression.packing import predictors
+    from cnn_compression.training import packing
+
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("cnn_compression").setLevel(logging.INFO)
+    made = packing.make_payloads(codec, photographs, output / "payloads", config.payloads)
+    payloads = [file.read_bytes() for file in made]
+    networks = packing.train_predictors(payloads, codec.fingerprint, config, output)
+    predictors.save(output / RESULT, networks)
+    print(f"trained networks {networks.fingerprint}: {output / RESULT}")
+    return 0

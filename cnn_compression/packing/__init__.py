@@ -1,0 +1,1 @@
+"""payload <-> packed: the same JPEG in fewer bytes."""

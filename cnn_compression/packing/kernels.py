@@ -1,0 +1,296 @@
+"""The compiled part: bits and their probabilities <-> bytes, and planes of blocks <-> bits.
+
+All of it is in this file, and takes no table and no function from another: numba keeps compiled
+code by the file that it is from, and would not see that another has changed.
+
+**The range coder.** An interval of 32 bits is cut where a bit's probability says, the part of the
+bit that comes is kept, and bytes that no longer change are written: Martin, *Range encoding*
+(1979), in the binary form without carries of Mahoney's lpaq. Probabilities are integers of 16 bits;
+a bit costs within 0.01 % of its information. One function serves both ways, so that what packs and
+what unpacks cannot come apart.
+
+**The network.** `predictor` says what it is, and in which order a block's coefficients come.
+"""
+
+import numpy as np
+
+from cnn_compression.compiled import compiled
+
+# Places in a coder's state, uint64: the interval's ends, the number that is read, where in the
+# bytes it is, and whether it reads.
+LOW, HIGH, CODE, PLACE, READS = range(5)
+_FULL = np.uint64(0xFFFFFFFF)
+_TOP = np.uint64(0xFF000000)
+_BYTE = np.uint64(8)
+
+ONE = 128  # a real 1.0, in features, activations and logits
+SHIFT = 11  # of a real 1.0, in weights
+ACTIVATION_LIMIT = 8191
+UNARY, BUCKETS = 8, 12
+ZERO, SIGN, MORE = 0, 1, 2  # decisions, in their order
+BEYOND = MORE + UNARY - 1
+DECISIONS = BEYOND + BUCKETS
+PREDICTION_LIMIT = 2047 * 16  # of a linear prediction, in sixteenths of a step
+DEQUANTISED_LIMIT = 4095
+
+
+@compiled
+def code(state, data, one, bit):
+    """Codes a bit.
+
+    Args:
+        state, data: of `writer` or `reader`; changed. Beyond the end of data zeros are read, and
+            nothing is written.
+        one: integer 1..65535: how probable a one is, in 65536ths.
+        bit: 0 or 1; of no meaning where the coder reads.
+
+    Returns:
+        The bit.
+    """
+    low, high = state[LOW], state[HIGH]
+    middle = low + (((high - low) * np.uint64(one)) >> np.uint64(16))
+    if state[READS]:
+        bit = 1 if state[CODE] <= middle else 0
+    if bit:
+        high = middle
+    else:
+        low = middle + np.uint64(1)
+    while not (low ^ high) & _TOP:
+        place = state[PLACE]
+        inside = place < np.uint64(data.shape[0])
+        if state[READS]:
+            coming = np.uint64(data[place]) if inside else np.uint64(0)
+            state[CODE] = ((state[CODE] << _BYTE) & _FULL) | coming
+        elif inside:
+            data[place] = np.uint8(high >> np.uint64(24))
+        state[PLACE] = place + np.uint64(1)
+        low = (low << _BYTE) & _FULL
+        high = ((high << _BYTE) & _FULL) | np.uint64(255)
+    state[LOW], state[HIGH] = low, high
+    return bit
+
+
+@compiled
+def _dense(x, weights, bias, index, out):
+    """out = clip((weights[index] x + bias[index]) / 2^SHIFT): int16 [M], [.., N, M], int32 [.., N],
+    int16 [N]."""
+    for row in range(out.shape[0]):
+        total = np.int32(0)
+        for column in range(x.shape[0]):
+            total = np.int32(total + np.int32(x[column]) * np.int32(weights[index, row, column]))
+        out[row] = min(max((total + bias[index, row]) >> SHIFT, 0), ACTIVATION_LIMIT)
+
+
+@compiled
+def _chance(probabilities, x, weights, bias, index, decision):
+    """How probable a one is, in 65536ths."""
+    total = np.int32(0)
+    for column in range(x.shape[0]):
+        total = np.int32(total + np.int32(x[column]) * np.int32(weights[index, decision, column]))
+    limit = probabilities.shape[0] // 2
+    return probabilities[min(max((total + bias[index, decision]) >> SHIFT, -limit), limit) + limit]
+
+
+@compiled
+def _add(total, weights, factor):
+    """total += factor * weights of int32 [N], int16 [N] and an integer of 16 bits."""
+    for n in range(total.shape[0]):
+        total[n] = np.int32(total[n] + np.int32(weights[n]) * np.int32(factor))
+
+
+@compiled
+def _log(log1p, level):
+    """The logarithm of 1 + a level's size."""
+    return log1p[min(abs(level), log1p.shape[0] - 1)]
+
+
+@compiled
+def _dequantised(level, step):
+    return min(max(level * step, -DEQUANTISED_LIMIT), DEQUANTISED_LIMIT)
+
+
+@compiled
+def _prediction(log1p, total, step, features):
+    """What is predicted, rounded, in steps; `features`, int16 [4], tell of it."""
+    sixteenths = (np.int64(total) * 16) // (np.int64(step) << SHIFT)
+    sixteenths = min(max(sixteenths, -PREDICTION_LIMIT), PREDICTION_LIMIT)
+    size = abs(sixteenths)
+    # Between two of the table's entries.
+    low, part = size >> 4, size & 15
+    high = min(low + 1, log1p.shape[0] - 1)
+    log = (np.int64(log1p[low]) * (16 - part) + np.int64(log1p[high]) * part + 8) >> 4
+    rounded = (sixteenths + 8) >> 4
+    features[0] = log if sixteenths > 0 else -log
+    features[1] = log
+    features[2] = min(max(sixteenths, -24), 24) * (ONE // 16)
+    features[3] = (sixteenths - 16 * rounded) * (ONE // 16)
+    return rounded
+
+
+@compiled
+def _code_last(state, data, probabilities, last1, weights, bias, last):
+    """Codes `last` as a binary tree's six decisions: int16 [1, 63, L], int32 [1, 63]."""
+    node, value = 0, 0
+    for bit in range(5, -1, -1):
+        one = _chance(probabilities, last1, weights, bias, 0, node)
+        coded = code(state, data, one, (last >> bit) & 1)
+        value = 2 * value + coded
+        node = 2 * node + 1 + coded
+    return value
+
+
+@compiled
+def _code_level(state, data, probabilities, weights, bias, index, hidden, known, level):
+    """Codes a coefficient, or what is left of its prediction."""
+    if not known:
+        one = _chance(probabilities, hidden, weights, bias, index, ZERO)
+        if not code(state, data, one, level != 0):
+            return 0
+    one = _chance(probabilities, hidden, weights, bias, index, SIGN)
+    positive = code(state, data, one, level > 0)
+    goal, size = abs(level), 1
+    while size < UNARY:
+        one = _chance(probabilities, hidden, weights, bias, index, MORE + size - 1)
+        if not code(state, data, one, goal > size):
+            return size if positive else -size
+        size += 1
+    bucket = 0
+    while bucket < BUCKETS - 1:
+        one = _chance(probabilities, hidden, weights, bias, index, BEYOND + bucket)
+        if not code(state, data, one, goal - UNARY + 1 >= 2 << bucket):
+            break
+        bucket += 1
+    rest = 1
+    for bit in range(bucket - 1, -1, -1):
+        rest = 2 * rest + code(state, data, 32768, ((goal - UNARY + 1) >> bit) & 1)
+    size = UNARY - 1 + rest
+    return size if positive else -size
+
+
+@compiled
+def _sum_up(net, around, steps_around, total, linear):
+    """Adds what the blocks around say to the trunk's first layer and to the linear predictions."""
+    for number in range(around.shape[0]):
+        for index in range(64):
+            level = np.int64(around[number, index])
+            if level:
+                row, log = 64 * number + index, _log(net.log1p, level)
+                if level > 0:
+                    _add(total, net.trunk1_positive[row], log)
+                else:
+                    _add(total, net.trunk1_negative[row], log)
+                if number < steps_around.shape[0]:
+                    pixels = _dequantised(level, steps_around[number, index])
+                    _add(linear, net.around[row], pixels)
+
+
+@compiled
+def _first_layer(net, index, trunk, own, features, first):
+    """A coefficient's first layer, from all that is known by then."""
+    for n in range(first.shape[0]):
+        dot = np.int32(own[index * first.shape[0] + n] + net.features_bias[index, n])
+        for m in range(trunk.shape[0]):
+            dot = np.int32(dot + np.int32(trunk[m]) * np.int32(net.features[index, n, m]))
+        for m in range(4):
+            dot = np.int32(dot + np.int32(features[m]) * np.int32(net.predicted[index, n, m]))
+        first[n] = min(max(dot >> SHIFT, 0), ACTIVATION_LIMIT)
+
+
+@compiled
+def _code_block(net, state, data, base, around, steps, steps_around, block, room):
+    """Codes one block; what is read is written into it.
+
+    Args:
+        base: int32 [W], what the trunk's first layer starts with.
+        around: int16 [C, 64], the context; steps_around: int32 [P, 64]; steps: int32 [64].
+        block: int16 [64].
+        room: tuple of arrays to work in.
+    """
+    total, trunk1, trunk, last1, own, first, hidden, features, linear = room
+    total[:] = base
+    linear[:] = 0
+    _sum_up(net, around, steps_around, total, linear)
+    for n in range(total.shape[0]):
+        trunk1[n] = min(max(total[n] >> SHIFT, 0), ACTIVATION_LIMIT)
+    _dense(trunk1, net.trunk2, net.trunk2_bias, 0, trunk)
+    _dense(trunk, net.last1, net.last1_bias, 0, last1)
+
+    last = 63
+    while last and not block[last]:
+        last -= 1
+    last = _code_last(state, data, net.probabilities, last1, net.last2, net.last2_bias, last)
+    width = first.shape[0]
+    own[: width * (last + 1)] = net.of_last[last, : width * (last + 1)]
+    for turn in range(1, last + 2):
+        index = turn if turn <= last else 0
+        rounded = _prediction(net.log1p, linear[index], steps[index], features)
+        _first_layer(net, index, trunk, own, features, first)
+        _dense(first, net.hidden, net.hidden_bias, index, hidden)
+        expected = rounded if index == 0 else 0
+        level = np.int64(block[index]) - expected
+        level = expected + _code_level(
+            state, data, net.probabilities, net.decisions, net.decisions_bias, index, hidden,
+            index == last and index > 0, level
+        )  # fmt: skip
+        block[index] = level
+        if level and index:
+            log = _log(net.log1p, level)
+            weights = net.own_positive[index] if level > 0 else net.own_negative[index]
+            later = slice(width * (index + 1), width * (last + 1))
+            _add(own[later], weights[later], log)
+            _add(own[:width], weights[:width], log)
+            _add(linear, net.itself[index], _dequantised(level, steps[index]))
+
+
+@compiled
+def code_plane(net, state, data, base, planes, own, steps, ratio, room):
+    """Codes the blocks of a component, row by row; those that are read are written into it.
+
+    Args:
+        net: `Predictor`.
+        state, data: of `range_coder`.
+        base: int32 [W]: what the first layer starts with in every block of the component.
+        planes: luma, Cb and Cr, each int16 [h + 2, w + 3, 64] zigzag coefficients, with two rows
+            above, two columns left and one right of zeros.
+        own: int: which of the planes is coded.
+        steps: int32 [64], the component's quantisation steps in zigzag order.
+        ratio: int32 [2]: luma's blocks to one of the component's, down and across, 1 or 2. Of
+            Cb and Cr the context has luma and Cb in it.
+        room: of `working_room`.
+    """
+    plane, luma, blue = planes[own], planes[0], planes[1]
+    rows, columns = plane.shape[0] - 2, plane.shape[1] - 3
+    is_chroma = own > 0
+    around = np.zeros((9 if is_chroma else 6, 64), np.int16)
+    steps_around = np.empty((5 if is_chroma else 4, 64), np.int32)
+    steps_around[:] = steps
+    start = np.empty(base.shape[0], np.int32)
+    last_row, last_column = luma.shape[0] - 1, luma.shape[1] - 2
+    for row in range(rows):
+        for column in range(columns):
+            y, x = row + 2, column + 2
+            around[0] = plane[y, x - 1]
+            around[1] = plane[y - 1, x]
+            around[2] = plane[y - 1, x - 1]
+            around[3] = plane[y - 1, x + 1]
+            if is_chroma:
+                if own == 2:
+                    around[4] = blue[y, x]
+                for n in range(4):
+                    below, right = min(n // 2, ratio[0] - 1), min(n % 2, ratio[1] - 1)
+                    luma_y = min(ratio[0] * row + below + 2, last_row)
+                    luma_x = min(ratio[1] * column + right + 2, last_column)
+                    around[5 + n] = luma[luma_y, luma_x]
+            else:
+                around[4] = plane[y, x - 2]
+                around[5] = plane[y - 2, x]
+            start[:] = base
+            if column == 0:
+                start += net.kinds[0]
+            if row == 0:
+                start += net.kinds[1]
+            if column == columns - 1:
+                start += net.kinds[2]
+            if row == rows - 1:
+                start += net.kinds[3]
+            _code_block(net, state, data, start, around, steps, steps_around, plane[y, x], room)

@@ -1,0 +1,145 @@
+"""The predicting network in integers; `kernels` computes it.
+
+Weights are integers of 16 bits, activations of 14, sums of 32, and no sum can leave its bits
+(`checked`): so they are exact in any order, on any machine, and packing and unpacking see
+the same numbers. Real numbers r stand as round(ONE * r) in features, activations and logits, and
+as round(2^SHIFT * r) in weights.
+
+A block's coefficients are coded in this order: `last`, the zigzag index of the last AC coefficient
+that is not zero (0 if none is); the AC coefficients 1..last; the DC coefficient, as what is left
+of its prediction. Each is a row of binary decisions: zero? (not asked of the last one), sign,
+more than 1, 2, .. UNARY - 1?, and beyond that which power of two, and its bits.
+
+The network: a trunk of two layers sees the neighbouring blocks and makes features of a block; for
+each coefficient a small network of its own sees these, the coefficients of the block that are
+coded already, `last`, and a linear prediction in pixels' units from blocks around and the block
+itself. First layers add up what is not zero alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cnn_compression.packing.exact import log2_steps
+from cnn_compression.packing.kernels import (
+    ACTIVATION_LIMIT,
+    DEQUANTISED_LIMIT,
+    ONE,
+)
+
+
+class Predictor(NamedTuple):
+    """The network's integers. C blocks are its context, of which P take part in predictions.
+
+    Attributes:
+        trunk1_positive, trunk1_negative: int16 [64 C, W]: of a coefficient above and below zero.
+        trunk1_bias: int32 [W].
+        steps: int16 [64, W]: of the logarithms of the quantisation steps.
+        kinds: int32 [K, W]: of what is true of a block: see `KINDS`.
+        trunk2, trunk2_bias: int16 [1, T, W], int32 [1, T].
+        last1, last1_bias: int16 [1, L, T], int32 [1, L].
+        last2, last2_bias: int16 [1, 63, L], int32 [1, 63].
+        features, features_bias: int16 [64, G, T], int32 [64, G].
+        own_positive, own_negative: int16 [64, 64 G]: of a coefficient, for each that comes later.
+        of_last: int32 [64, 64 G]: of `last`, for each coefficient.
+        predicted: int16 [64, G, 4]: of a prediction: see `kernels._prediction`.
+        hidden, hidden_bias: int16 [64, H, G], int32 [64, H].
+        decisions, decisions_bias: int16 [64, DECISIONS, H], int32 [64, DECISIONS].
+        around: int16 [64 P, 64]; itself: int16 [64, 64]: linear predictions.
+        log1p: int16 [2048], probabilities: int32 [odd]: tables; see `exact`.
+    """
+
+    trunk1_positive: np.ndarray
+    trunk1_negative: np.ndarray
+    trunk1_bias: np.ndarray
+    steps: np.ndarray
+    kinds: np.ndarray
+    trunk2: np.ndarray
+    trunk2_bias: np.ndarray
+    last1: np.ndarray
+    last1_bias: np.ndarray
+    last2: np.ndarray
+    last2_bias: np.ndarray
+    features: np.ndarray
+    features_bias: np.ndarray
+    own_positive: np.ndarray
+    own_negative: np.ndarray
+    of_last: np.ndarray
+    predicted: np.ndarray
+    hidden: np.ndarray
+    hidden_bias: np.ndarray
+    decisions: np.ndarray
+    decisions_bias: np.ndarray
+    around: np.ndarray
+    itself: np.ndarray
+    log1p: np.ndarray
+    probabilities: np.ndarray
+
+
+# Rows of `Predictor.kinds`: at the picture's left, upper, right, lower edge; scale 1, 2, 4; Cr.
+KINDS = 9
+AT_SCALE = {1: 4, 2: 5, 4: 6}
+IS_CR = 8
+
+
+def working_room(net):
+    """Arrays for `kernels.code_plane` to work in, one set for each thread."""
+    widths = (
+        (net.trunk2.shape[2], np.int32),
+        (net.trunk2.shape[2], np.int16),
+        (net.trunk2.shape[1], np.int16),
+        (net.last1.shape[1], np.int16),
+        (net.of_last.shape[1], np.int32),
+        (net.features.shape[1], np.int16),
+        (net.hidden.shape[1], np.int16),
+        (4, np.int16),
+        (64, np.int32),
+    )
+    return tuple(np.zeros(shape, dtype) for shape, dtype in widths)
+
+
+def base(net, steps, kinds):
+    """int32 [W]: what the first layer starts with.
+
+    Args:
+        net: `Predictor`.
+        steps: integers [64], quantisation steps in zigzag order.
+        kinds: which of `KINDS` are true of every block.
+    """
+    total = net.trunk1_bias + log2_steps(steps) @ net.steps.astype(np.int64)
+    return (total + net.kinds[list(kinds)].sum(0)).astype(np.int32)
+
+
+def checked(net):
+    """The predictor, of which no sum can leave 32 bits whatever comes; raises ValueError.
+
+    A sum is at most that of its weights' sizes times the largest inputs.
+    """
+    log, limit = int(net.log1p[-1]), ACTIVATION_LIMIT
+
+    def size(array, axes):
+        return np.abs(array.astype(np.int64)).sum(axes)
+
+    step = 16 * ONE  # of the logarithm of a step of 16 bits
+    either = np.maximum(np.abs(net.trunk1_positive.astype(np.int64)), np.abs(net.trunk1_negative))
+    own = np.maximum(np.abs(net.own_positive.astype(np.int64)), np.abs(net.own_negative))
+    of_features = size(net.features, 2) * limit + np.abs(net.features_bias.astype(np.int64))
+    sums = {
+        "trunk1": log * either.sum(0)
+        + np.abs(net.trunk1_bias.astype(np.int64))
+        + step * size(net.steps, 0)
+        + size(net.kinds, 0),
+        "trunk2": limit * size(net.trunk2, 2) + np.abs(net.trunk2_bias),
+        "last1": limit * size(net.last1, 2) + np.abs(net.last1_bias),
+        "last2": limit * size(net.last2, 2) + np.abs(net.last2_bias),
+        "features": of_features
+        + (log * own.sum(0) + np.abs(net.of_last.astype(np.int64)).max(0)).reshape(64, -1)
+        + log * size(net.predicted, 2),
+        "hidden": limit * size(net.hidden, 2) + np.abs(net.hidden_bias),
+        "decisions": limit * size(net.decisions, 2) + np.abs(net.decisions_bias),
+        "predictions": DEQUANTISED_LIMIT * (size(net.around, 0) + size(net.itself, 0)),
+    }
+    for name, largest in sums.items():
+        if largest.max() >= 2**31:
+            raise ValueError(f"{name}: sums up to {largest.max():.3g} leave 32 bits")
+    return net

@@ -1,0 +1,265 @@
+"""Training the predicting networks of packing: photographs -> payloads -> `Predictors`.
+
+A step takes blocks of payloads, each payload as often as any other, and makes smaller what their
+bits take of their payloads' bytes. So every quality counts alike, whatever its files weigh.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cnn_compression.process import start_tensorflow
+
+start_tensorflow()  # before what follows imports it
+
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from cnn_compression import images  # noqa: E402
+from cnn_compression.codec import Codec  # noqa: E402
+from cnn_compression.files import write_atomically  # noqa: E402
+from cnn_compression.jpeg import coefficients  # noqa: E402
+from cnn_compression.packing import predictor  # noqa: E402
+from cnn_compression.packing.network import PredictorNetwork  # noqa: E402
+from cnn_compression.packing.predictors import Predictors  # noqa: E402
+from cnn_compression.payload import layout  # noqa: E402
+from cnn_compression.payload.layout import PAYLOAD_SUFFIX  # noqa: E402
+from cnn_compression.training.config import PackingConfig  # noqa: E402
+
+_log = logging.getLogger(__name__)
+
+_SIDE = 768  # pixels of what is cut out of larger photographs
+_FIRST_QUALITY, _LAST_QUALITY = 3, 96
+_BLOCKS_FOR_PREDICTIONS = 60_000
+_WARM_UP = 200  # steps
+
+
+def make_payloads(codec: Codec, files: Sequence[Path], folder: Path, each: int = 4) -> list[Path]:
+    """Writes payloads of photographs at qualities that are spread evenly, but for those there are.
+
+    Args:
+        codec: makes them.
+        files: photographs; those that cannot be read are left out and said in the log.
+        folder: Path, made if need be.
+        each: how many payloads of a photograph.
+
+    Returns:
+        Their files, in order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for number, file in enumerate(files):
+        draw = random.Random(number)
+        targets = [folder / f"{number:05d}_{turn}{PAYLOAD_SUFFIX}" for turn in range(each)]
+        made += targets
+        if all(target.exists() for target in targets):
+            continue
+        try:
+            image, _ = images.read(file)
+        except (ValueError, OSError) as error:
+            _log.warning("left out %s: %s", file, error)
+            del made[-each:]
+            continue
+        first, span = draw.random(), _LAST_QUALITY + 1 - _FIRST_QUALITY
+        for turn, target in enumerate(targets):
+            top, left = (draw.randint(0, max(side - _SIDE, 0)) for side in image.shape[:2])
+            cut = np.ascontiguousarray(image[top : top + _SIDE, left : left + _SIDE])
+            quality = _FIRST_QUALITY + int(span * ((first + turn / each) % 1))
+            write_atomically(target, codec.encode(cut, quality))
+    return made
+
+
+class Batch(NamedTuple):
+    """What `PredictorNetwork.call` takes, and `weight`, float32 `[N]`: blocks over bytes of each
+    block's payload."""
+
+    around: np.ndarray
+    kinds: np.ndarray
+    steps: np.ndarray
+    block: np.ndarray
+    weight: np.ndarray
+
+
+class _Component(NamedTuple):
+    plane: int  # where it starts among all planes' blocks
+    rows: int
+    columns: int
+    steps: np.ndarray
+    luma: int  # where its payload's luma starts, and that one's rows and columns
+    luma_rows: int
+    luma_columns: int
+    blue: int  # where its payload's Cb starts; -1 but of Cr
+    scale: int
+    num_bytes: int
+
+
+class Blocks:
+    """The blocks of payloads, of luma or of chroma, with those around them.
+
+    Args:
+        payloads: their bytes, at 4:2:0 or grey.
+        chroma: bool.
+    """
+
+    def __init__(self, payloads: Sequence[bytes], chroma: bool):
+        self.chroma = chroma
+        self._planes, self._components, start = [], [], 0
+        for payload in payloads:
+            scale = layout.read_header(payload).scale
+            structure = coefficients.parse(payload)
+            parts = coefficients.cropped(structure.frame, structure.coefficients)
+            starts = []
+            for part in parts:
+                # As `kernels.code_plane` has them.
+                plane = np.pad(part, ((2, 0), (2, 1), (0, 0)))
+                self._planes.append(plane.reshape(-1, 64))
+                starts.append(start)
+                start += len(self._planes[-1])
+            for index in range(1, len(parts)) if chroma else range(1):
+                steps = structure.quantisation[index].astype(np.int32)
+                luma = (starts[0], *parts[0].shape[:2])
+                blue = starts[1] if index == 2 else -1
+                self._components.append(
+                    _Component(
+                        *(starts[index], *parts[index].shape[:2], steps),
+                        *(*luma, blue, scale, len(payload)),
+                    )
+                )
+        if not self._components:
+            raise ValueError(f"expected payloads with {'chroma' if chroma else 'luma'}")
+        self._blocks = np.concatenate(self._planes)
+        del self._planes
+
+    def draw(self, generator: np.random.Generator, count: int) -> Batch:
+        """Blocks of which each payload has as many, on average."""
+        chosen = generator.integers(0, len(self._components), count)
+        columns = [np.array([c[n] for c in self._components])[chosen] for n in (0, 1, 2)]
+        start, rows, across = columns
+        place = (generator.random(count) * rows * across).astype(np.int64)
+        row, column = place // across, place % across
+        stride = across + 3
+        at = start + (row + 2) * stride + column + 2
+        index = [at - 1, at - stride, at - stride - 1, at - stride + 1]
+        components = [self._components[number] for number in chosen]
+        is_red = np.array([component.blue >= 0 for component in components])
+        if self.chroma:
+            index.append(np.where(is_red, at - start + [c.blue for c in components], 0))
+            index += self._luma(components, row, column)
+        else:
+            index += [at - 2, at - 2 * stride]
+        around = self._blocks[np.stack(index, 1)]
+        if self.chroma:
+            around[:, 4] *= is_red[:, None]
+        kinds = np.zeros((count, predictor.KINDS), np.float32)
+        edges = (column == 0, row == 0, column == across - 1, row == rows - 1)
+        kinds[:, :4] = np.stack(edges, 1)
+        for scale, kind in predictor.AT_SCALE.items():
+            kinds[:, kind] = [component.scale == scale for component in components]
+        kinds[:, predictor.IS_CR] = is_red
+        steps = np.stack([component.steps for component in components])
+        weight = rows * across / np.array([component.num_bytes for component in components])
+        return Batch(around, kinds, steps, self._blocks[at], weight.astype(np.float32))
+
+    def _luma(self, components, row, column):
+        """Where the four blocks of luma are that lie where a block of chroma does."""
+        start, rows, columns = (
+            np.array([getattr(c, name) for c in components])
+            for name in ("luma", "luma_rows", "luma_columns")
+        )
+        return [
+            start
+            + (np.minimum(2 * row + below, rows - 1) + 2) * (columns + 3)
+            + np.minimum(2 * column + right, columns - 1)
+            + 2
+            for below in (0, 1)
+            for right in (0, 1)
+        ]
+
+
+def train_network(
+    network: PredictorNetwork,
+    blocks: Blocks,
+    steps: int,
+    config: PackingConfig,
+    folder: Path,
+    report: Callable[[int, float], None] = lambda step, share: None,
+) -> None:
+    """Trains a network, or goes on where the last checkpoint in a folder stands.
+
+    Args:
+        network: fresh; changed.
+        blocks: of the kind that the network is for.
+        steps: how many; config: the rest.
+        folder: of its checkpoints.
+        report: told every 100 steps how many are done, and the share of their payloads' bytes that
+            the blocks took.
+
+    Raises:
+        FloatingPointError: the loss is not finite; names the step.
+    """
+    first = blocks.draw(np.random.default_rng(config.seed), _BLOCKS_FOR_PREDICTIONS)
+    network.start_predictions(first.around, first.steps, first.block)
+    optimizer = keras.optimizers.Adam(config.learning_rate, beta_2=0.99)
+    optimizer.build(network.trainable_variables)
+    done = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(network=network, optimizer=optimizer, done=done)
+    manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
+    if manager.latest_checkpoint:
+        checkpoint.restore(manager.latest_checkpoint)
+
+    @tf.function
+    def step(around, kinds, steps, block, weight):
+        with tf.GradientTape() as tape:
+            bits = tf.reduce_sum(network(around, kinds, steps, block), axis=-1)
+            share = tf.reduce_mean(bits / 8 * weight)
+        gradients = tape.gradient(share, network.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+        return share
+
+    shares, saved = [], time.monotonic()
+    for number in range(int(done.numpy()), steps):
+        decay = 0.5 + 0.5 * np.cos(np.pi * number / steps)
+        optimizer.learning_rate = config.learning_rate * decay * min(1, (number + 1) / _WARM_UP)
+        # Each step draws its own blocks, whether the run was stopped before it or not.
+        batch = blocks.draw(np.random.default_rng([config.seed, number]), config.batch_size)
+        shares.append(float(step(*map(tf.constant, batch))))
+        if not np.isfinite(shares[-1]):
+            raise FloatingPointError(f"step {number}: the loss is {shares[-1]}")
+        done.assign(number + 1)
+        if (number + 1) % 100 == 0:
+            report(number + 1, float(np.mean(shares[-100:])))
+        if time.monotonic() - saved > 60 * config.checkpoint_minutes or number + 1 == steps:
+            manager.save()
+            saved = time.monotonic()
+
+
+def train_predictors(
+    payloads: Sequence[bytes], model: str, config: PackingConfig, folder: Path
+) -> Predictors:
+    """Trains both networks.
+
+    Args:
+        payloads: of one model, at 4:2:0 or grey.
+        model: 16 hexadecimal digits: its fingerprint.
+        folder: of the checkpoints.
+    """
+    parts = []
+    for name, steps, contexts, predicting in (
+        ("luma", config.luma_steps, 6, 4),
+        ("chroma", config.chroma_steps, 9, 5),
+    ):
+        keras.utils.set_random_seed(config.seed)
+        network = PredictorNetwork(contexts, predicting)
+        blocks = Blocks(payloads, chroma=name == "chroma")
+
+        def report(step, share, name=name):
+            _log.info("%s step %d share of payloads %.4f", name, step, share)
+
+        train_network(network, blocks, steps, config, folder / name, report)
+        parts.append(network.integers())
+    return Predictors(*parts, model)

@@ -1,0 +1,116 @@
+"""Training the predicting networks: what a step is given, and a run that was stopped."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnn_compression.packing import kernels, payloads, predictors
+from cnn_compression.packing import network as network_module
+from cnn_compression.packing.network import PredictorNetwork
+from cnn_compression.training import packing
+from cnn_compression.training.config import PackingConfig
+
+SMALL = {"trunk1": 16, "trunk2": 12, "last": 8, "features": 6, "hidden": 5}
+
+
+@pytest.fixture(scope="module")
+def made(codec, photos):
+    names = ("coffee", "rocket", "camera")
+    return [codec.encode(photos[n][:80, :97], q) for n in names for q in (20, 45, 80)]
+
+
+@pytest.mark.parametrize("chroma", [False, True])
+def test_blocks_are_given_what_coding_gives_them(made, chroma, monkeypatch):
+    """The bits foreseen of every block, as training draws them, are those that a payload takes."""
+    network = PredictorNetwork(9 if chroma else 6, 5 if chroma else 4, **SMALL)
+    random = np.random.default_rng(1)
+    for weight in network.weights:
+        scale = 0.02 if weight.name in ("around", "itself") else 0.15
+        weight.assign(scale * random.standard_normal(weight.shape))
+    payload = made[2]  # at full size, of colour
+    blocks = packing.Blocks([payload], chroma)
+    counts = [c.rows * c.columns for c in blocks._components]
+
+    class EachOnce:
+        """In place of a random generator: every block in turn."""
+
+        def integers(self, low, high, count):
+            return np.repeat(np.arange(len(counts)), counts)
+
+        def random(self, count):
+            return np.concatenate([(np.arange(n) + 0.5) / n for n in counts])
+
+    batch = blocks.draw(EachOnce(), sum(counts))
+    assert batch.weight[0] == pytest.approx(counts[0] / len(payload))
+    bits = network(*batch[:4]).numpy().sum()
+
+    net, taken = network.integers(), []
+    other = predictors.find()[0]
+    coded = kernels.code_plane
+    used = other._replace(**{"chroma" if chroma else "luma": net})
+
+    def counting(one, state, data, *more):
+        before = _told(state)
+        coded(one, state, data, *more)
+        if one is net:
+            taken.append(_told(state) - before)
+
+    monkeypatch.setattr(kernels, "code_plane", counting)
+    monkeypatch.setattr(predictors, "find", lambda name=None: (used, "0" * 8))
+    payloads.pack(payload)
+    written = len(taken) // 2  # the other half was read, to compare
+    assert sum(taken[:written]) == pytest.approx(bits, rel=0.01, abs=16)
+
+
+def _told(state):
+    """Bits that a coder has been told: whole bytes, and how small its interval is."""
+    low, high = int(state[kernels.LOW]), int(state[kernels.HIGH])
+    return 8 * int(state[kernels.PLACE]) + 32 - np.log2(high - low + 1)
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(made, tmp_path):
+    config = PackingConfig(batch_size=32)
+
+    def trained(folder, *stops):
+        for steps in stops:
+            network = PredictorNetwork(**SMALL)
+            for weight in network.weights:
+                weight.assign(np.full(weight.shape, 0.01))
+            blocks = packing.Blocks(made, chroma=False)
+            packing.train_network(network, blocks, steps, config, tmp_path / folder)
+        return network
+
+    with pytest.MonkeyPatch.context() as patch:
+        # The schedule is that of the whole run.
+        patch.setattr(packing.np, "cos", lambda x: np.float64(0.3))
+        whole, stopped = trained("b", 6), trained("c", 3, 6)
+    for ours, theirs in zip(whole.weights, stopped.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_command_trains_networks_that_pack(codec, photos, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in ("coffee", "chelsea"):
+        Image.fromarray(photos[name][:64, :80]).save(f"photos/{name}.png")
+    (tmp_path / "photos" / "bad.png").write_bytes(b"no picture")
+    monkeypatch.setattr(
+        packing, "PredictorNetwork", lambda *a: network_module.PredictorNetwork(*a, **SMALL)
+    )
+    flags = (
+        "--output=run",
+        "--payloads=2",
+        "--luma_steps=3",
+        "--chroma_steps=2",
+        "--batch_size=16",
+    )
+    status, out, err = command("train_packing", "photos", *flags)
+    assert status == 0 and out.startswith("trained networks ")
+    networks = predictors.load(tmp_path / "run" / "packing.npz")
+    assert networks.fingerprint in out and networks.model == codec.fingerprint
+    monkeypatch.setattr(predictors, "find", lambda name=None: (networks, networks.fingerprint))
+    payload = codec.encode(photos["rocket"][:50, :60], 60)
+    assert payloads.unpack(payloads.pack(payload)) == payload
+    again = command("train_packing", "photos", *flags)
+    assert again[0] == 0 and again[1] == out
+    assert command("train_packing", "photos")[0] == 2
