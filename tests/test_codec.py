@@ -176,6 +176,9 @@ def test_decode_refuses(tiny, photos):
         tiny.decode([payload, payload[:-1]])
     with pytest.raises(ValueError, match="images of one size"):
         tiny.decode([payload, tiny.encode(photos["coffee"][:50], 20)])
+    for nothing in ([], tf.constant([], tf.string)):
+        with pytest.raises(ValueError, match="at least one payload. Received: none"):
+            tiny.decode(nothing)
 
 
 def test_decode_takes_any_bytes(tiny, photos):

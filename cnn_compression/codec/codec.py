@@ -282,13 +282,15 @@ class Codec(GraphCodec):
         Raises:
             PayloadError: for bytes that are not a payload, are damaged, are of another model or of
                 too large an image (in graph mode `tf.errors.InvalidArgumentError`, the same words).
-            ValueError: for a batch of images of different sizes.
+            ValueError: for a batch of images of different sizes, or of none.
         """
         check_not_forked()
         payload = as_payload(payload, max_pixels)
         payloads = tf.convert_to_tensor(payload, tf.string)
         if payloads.shape.rank not in (0, 1):
             raise ValueError(f"expected a payload or a list. Received shape: {payloads.shape}")
+        if payloads.shape.rank and payloads.shape[0] == 0:
+            raise ValueError("expected at least one payload. Received: none")
         single = payloads.shape.rank == 0
         if not tf.executing_eagerly():
             decode = self.decode_one if single else self.decode_batch
