@@ -41,7 +41,7 @@ def is_restorable_name(path: str | os.PathLike) -> bool:
 
 def payload_name(name: str) -> str:
     """The name of an image's, or of a packed, payload: `a/photo.png` -> `a/photo.cnn.jpg`."""
-    return _stem(name) + PAYLOAD_SUFFIX
+    return posixpath.splitext(name)[0] + PAYLOAD_SUFFIX
 
 
 def packed_name(name: str) -> str:

@@ -46,7 +46,7 @@ def test_help_of_a_verb_lists_its_flags_only_and_fits_a_terminal(command, verb):
     for absl_flag in ("flagfile", "alsologtostderr", "helpxml"):
         assert absl_flag not in out
     assert ("--quality=" in out) == (verb in ("encode", "demo", "batch"))
-    assert ("--overwrite" in out) == (verb in ("encode", "decode", "batch"))
+    assert ("--overwrite" in out) == (verb in ("encode", "decode", "pack", "unpack", "batch"))
 
 
 def test_a_file_may_be_called_like_the_help(command, folder):
@@ -62,7 +62,7 @@ def test_version(command):
 @pytest.mark.parametrize(
     "words, expected",
     [
-        ([], "expected a verb: encode, decode, info"),
+        ([], "expected a verb: encode, decode, pack"),
         (["compress"], "Received: compress; did you mean encode?"),
         (["encdoe", "a.png"], "Received: encdoe; did you mean encode?"),
         (["Infos"], "did you mean info?"),

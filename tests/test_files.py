@@ -182,12 +182,20 @@ def test_names_of_images(kind):
         ("a/photo.cnn.jpg", "a/photo.cnn.cnn.jpg", "a/photo.png"),
         ("PHOTO.CNN.JPG", "PHOTO.CNN.cnn.jpg", "PHOTO.png"),
         (".png", ".png.cnn.jpg", ".png.png"),
+        ("a/photo.v1.cnnp", "a/photo.v1.cnn.jpg", "a/photo.v1.png"),
     ],
 )
 def test_names_of_outputs(name, payload, restored):
     assert files.payload_name(name) == payload
     assert files.restored_name(name) == restored
     assert files.is_payload_name(payload)
+
+
+def test_names_of_packed_payloads():
+    for name in ("a/photo.png", "a/photo.cnn.jpg"):
+        assert files.packed_name(name) == "a/photo.cnnp"
+    assert files.is_packed_name("a/PHOTO.CNNP") and files.is_restorable_name("photo.cnn.jpg")
+    assert not files.is_payload_name("photo.cnnp") and not files.is_restorable_name("photo.jpg")
 
 
 def test_extensions_are_lower_case_suffixes():

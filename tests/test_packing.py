@@ -17,6 +17,7 @@ from small_pairs import pair
 
 from cnn_compression import metadata
 from cnn_compression.codec import Codec
+from cnn_compression.jpeg import coefficients
 from cnn_compression.packing import exact, layout, payloads, predictors
 from cnn_compression.packing.layout import PackedError
 from cnn_compression.payload import layout as payload_layout
@@ -111,12 +112,59 @@ def test_what_another_program_wrote_anew_is_refused(codec, photos):
     at = payload.index(b"\xff\xdb") + 6
     edited.append(sealed(payload[:at] + bytes([payload[at] + 1]) + payload[at + 1 :]))
     for other in edited:
-        with pytest.raises(PackedError, match="would not come back: another program wrote it"):
+        with pytest.raises(PackedError, match="would not come back: it is damaged, or another"):
             payloads.pack(other)
     with pytest.raises(PayloadError, match="not a payload"):
         payloads.pack(b"something else")
     with pytest.raises(PayloadError, match="JPEG"):
         payloads.pack(payload[:-30])
+
+
+@pytest.mark.parametrize(
+    "at, values",
+    [
+        (17, [bytes([0x7F]) * 8, b"\0\0\x0f\xa0" * 2, bytes(8)]),  # height and width
+        (25, [b"\x01", b"\x04"]),  # channels
+        (26, [b"\0", b"\x03", b"\x08", b"\x01"]),  # scale
+        (27, [b"\0", b"\x65", b"\x32"]),  # quality
+    ],
+)
+def test_a_payload_whose_header_is_not_its_jpegs_is_refused_at_once(at, values):
+    payload = (GOLDEN / "version2" / "colour.cnn.jpg").read_bytes()
+    at += payload_layout.own_segments(payload)[0].start
+    for value in values:
+        assert payload[at : at + len(value)] != value
+        other = sealed(payload[:at] + value + payload[at + len(value) :])
+        with pytest.raises(PayloadError, match="would not come back|pixels: at most"):
+            payloads.pack(other)
+
+
+def test_coefficients_that_no_picture_has_are_kept_as_they_are():
+    frame = coefficients.foreseen_frame(128, 128, 1)
+    random = np.random.default_rng(0)
+    levels = random.choice([-1, 1], (16, 16, 64)) * random.integers(900, 1024, (16, 16, 64))
+    levels[..., 0] = 0
+    header = payload_layout.FIELDS.pack(
+        payload_layout.MARKER, 35, payload_layout.MAGIC, 2, bytes(8), 128, 128, 1, 1, 50
+    )
+    tables = coefficients.quantisation_tables(50, 1)
+    payload = coefficients.compose(frame, tables, (levels.astype(np.int16),), header + bytes(9))
+    payload = sealed(payload)
+    assert payloads.unpack(payloads.pack(payload)) == payload
+
+
+def test_larger_images_are_refused_or_allowed(codec, photos):
+    payload = codec.encode(photos["coffee"][:40, :40], 30)
+    packed = payloads.pack(payload, max_pixels=1600)
+    for call in (payloads.pack, lambda data, most: payloads.unpack(packed, most)):
+        with pytest.raises(PackedError, match="40 x 40 pixels: at most 1599 are taken"):
+            call(payload, 1599)
+    assert codec.unpack(packed, max_pixels=1600) == payload
+    with pytest.raises(PackedError, match="at most 1599"):
+        codec.unpack(packed, max_pixels=1599)
+    for other in ([payload], 5):
+        with pytest.raises(ValueError, match="expected bytes, or the path of a file. Received: "):
+            codec.pack(other)
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -160,6 +208,8 @@ def test_what_gets_no_smaller_is_kept_as_it_is(codec, photos, monkeypatch):
     assert payloads.unpack(packed) == payload
     header, _ = layout.read(packed)
     assert (header.height, header.width, header.model) == (40, 40, codec.fingerprint)
+    with pytest.raises(PackedError, match="not a payload"):
+        layout.read(layout.store(b"junk"))
     for at in range(5, len(packed), 7):
         with pytest.raises(PackedError, match="the checksum does not match"):
             payloads.unpack(packed[:at] + bytes([packed[at] ^ 1]) + packed[at + 1 :])
@@ -175,14 +225,28 @@ def test_networks_that_are_not_installed_are_named():
 
 def test_predictors_come_back_from_their_file(tmp_path):
     networks, name = predictors.find()
-    predictors.save(tmp_path / "1.npz", networks)
+    (tmp_path / "1.npz").write_bytes(predictors.saved(networks))
     again = predictors.load(tmp_path / "1.npz")
     assert again.fingerprint == networks.fingerprint == name and again.model == networks.model
     changed = again.luma._replace(last2_bias=again.luma.last2_bias + 1)
     assert again._replace(luma=changed).fingerprint != name
-    (tmp_path / "2.npz").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="2.npz' cannot be read as predictors"):
-        predictors.load(tmp_path / "2.npz")
+    whole = (tmp_path / "1.npz").read_bytes()
+    for broken in (b"", b"something else", whole[:-40], whole[:9000] + bytes(99) + whole[9099:]):
+        (tmp_path / "2.npz").write_bytes(broken)
+        with pytest.raises(ValueError, match="2.npz' cannot be read as predictors"):
+            predictors.load(tmp_path / "2.npz")
+
+
+def test_only_numbered_files_are_predictors(tmp_path, monkeypatch):
+    networks, name = predictors.find()
+    for file in ("packing.npz", "1 (copy).npz"):
+        (tmp_path / file).write_bytes(b"something else")
+    (tmp_path / "3.npz").write_bytes(predictors.saved(networks._replace(model="0" * 16)))
+    (tmp_path / "2.npz").write_bytes(predictors.saved(networks))
+    monkeypatch.setattr(predictors, "folders", lambda: [tmp_path])
+    newest, its_name = predictors.find()
+    assert newest.model == "0" * 16 and its_name != name
+    assert predictors.find(name)[1] == name
 
 
 def test_a_codec_packs_unpacks_and_decodes_what_is_packed(codec, photos, tmp_path):
@@ -207,7 +271,7 @@ def test_the_highest_quality_within_so_many_packed_bytes(codec, photos, share):
     limit = share * len(codec.pack(codec.encode(image, 50)))
     packed, quality = payloads.pack_to(lambda quality: codec.encode(image, quality), limit)
     assert len(packed) <= limit and packed == codec.pack(codec.encode(image, quality))
-    assert quality >= 50 if share == 1 else quality < 100
+    assert (quality >= 50) == (share == 1)
     assert len(codec.pack(codec.encode(image, quality + 1))) > limit
     with pytest.raises(PackedError, match="expected at most 9 bytes: even quality 1 takes"):
         payloads.pack_to(lambda quality: codec.encode(image, quality), 9)
@@ -234,6 +298,8 @@ def test_commands_pack_and_unpack_a_folder(packed_folder, command):
     for name in ("a", "b"):
         assert Path(f"out/{name}.cnn.jpg").read_bytes() == Path(f"{name}.cnn.jpg").read_bytes()
     assert Path("m.csv").read_text().count("done") == 2
+    assert command("decode", ".", "-o", "pictures/")[0] == 0  # of each name one
+    assert sorted(os.listdir("pictures")) == ["a.png", "b.png"]
     status, out, err = command("pack", "a.cnn.jpg")
     assert status == 1 and err[0].endswith(
         "the output exists: a.cnnp; pass --overwrite to replace it"
@@ -263,8 +329,20 @@ def test_encode_writes_packed_files(packed_folder, command, photos):
     assert command("encode", "cat.png", "--pack", f"--target_bytes={limit}", "-o", "t.cnnp")[0] == 0
     assert Path("t.cnnp").stat().st_size <= limit
     assert layout.read(Path("t.cnnp").read_bytes())[0].asked >= 40
+    status, _, err = command("encode", "cat.png", "-o", "p.cnnp")
+    assert status == 1 and "pass --pack, or -o NAME.jpg, for p.cnnp" in err[0]
     status, _, err = command("encode", "cat.png", "--pack", "-o", "p.jpg")
     assert status == 1 and "a packed payload is no JPEG: expected -o NAME.cnnp" in err[0]
+
+
+def test_info_says_what_a_stored_payload_says(packed_folder, command, monkeypatch):
+    payload = Path("a.cnn.jpg").read_bytes()
+    Path("s.cnnp").write_bytes(layout.store(payload))
+    plain, stored = (command("info", name)[1].strip() for name in ("a.cnn.jpg", "s.cnnp"))
+    assert stored.split("model")[1] == plain.split("model")[1] + ", packed"
+    command("pack", "a.cnn.jpg")
+    monkeypatch.setattr(predictors, "folders", list)
+    assert "that networks" in command("info", "a.cnnp")[1]
 
 
 def test_commands_refuse_what_they_cannot_take(packed_folder, command):

@@ -228,6 +228,23 @@ def test_compiled_code_takes_no_code_and_no_tables_from_other_files():
         assert others <= {"np"}
 
 
+@pytest.mark.parametrize("own", [0, 1])
+def test_what_is_read_of_garbage_stays_inside(monkeypatch, own):
+    """Without a compiler, where an index beyond an array's end is an error."""
+    for name, function in vars(kernels).items():
+        if hasattr(function, "py_func"):
+            monkeypatch.setattr(kernels, name, function.py_func)
+    random = np.random.default_rng(own)
+    net = _network(9 if own else 6, 5 if own else 4).integers()
+    for ratio in (TWO, np.ones(2, np.int32)):
+        planes = tuple(np.zeros((4, 5, 64), np.int16) for _ in range(3))
+        # After ones alone, which say large levels, what random bytes say.
+        state, data = range_coder.reader(bytes(100) + random.bytes(300))
+        base, room = predictor.base(net, STEPS, (4,)), predictor.working_room(net)
+        kernels.code_plane(net, state, data, base, planes, own, STEPS, ratio, room)
+        assert np.abs(planes[own]).max() > 1000
+
+
 def test_weights_that_could_leave_their_integers_are_refused():
     network = _network()
     network.trunk2.assign(17 * np.ones(network.trunk2.shape))
@@ -236,6 +253,12 @@ def test_weights_that_could_leave_their_integers_are_refused():
     network.trunk2.assign(15 * np.ones(network.trunk2.shape))
     with pytest.raises(ValueError, match="trunk2: sums up to .* leave 32 bits"):
         network.integers()
+    net = _network().integers()
+    least = np.full_like(net.trunk1_negative, -32768)
+    least[:, 1:] = 0
+    with pytest.raises(ValueError, match="trunk1: sums up to"):
+        many = [np.tile(part, (100, 1)) for part in (net.trunk1_positive, least)]
+        predictor.checked(net._replace(trunk1_positive=many[0], trunk1_negative=many[1]))
 
 
 def test_training_makes_the_bits_fewer_and_its_gradients_are_finite():

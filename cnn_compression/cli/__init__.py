@@ -27,7 +27,7 @@ from cnn_compression.cli import common, words
 VERBS = {
     "encode": "images -> payloads, JPEG files that any viewer opens",
     "decode": "payloads -> restored images",
-    "pack": "payloads -> the same in a quarter fewer bytes, which are no JPEG until unpacked",
+    "pack": "payloads -> the same in a third fewer bytes, which are no JPEG until unpacked",
     "unpack": "packed payloads -> payloads, byte for byte",
     "info": "what payloads say of themselves, one line each",
     "train": "photographs -> a model",

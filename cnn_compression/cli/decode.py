@@ -21,6 +21,7 @@ usage: cnn-compression decode [flags] FILES...
 Restores payloads, the files that `encode` wrote, packed or not, into images of the original size:
 PNG files, or by the ending of -o FILE also .jpg, .webp (both at quality {pictures.QUALITY}) and
 .tif. A folder stands for the *{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX} in it;
+of a payload and its packing side by side the first is taken.
 - is standard input, and what it restores to goes to standard output unless -o says otherwise.
 """
 
@@ -51,7 +52,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
         def decode(read: tuple[bytes, Header], output: Path) -> Result:
             data, header = read
-            payload = _unpacked(data) if packed_layout.is_packed(data) else data
+            payload = _unpacked(data, values.max_pixels) if packed_layout.is_packed(data) else data
             file = restore(payload, pictures.ending(output))
             streams.write(output, file, values.overwrite)
             before, pixels = len(data), header.height * header.width
@@ -60,7 +61,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         return decode
 
     conversion = file_loop.Conversion(
-        keep=files.is_restorable_name,
+        keep=_keep,
         kind=file_loop.RESTORABLES,
         rename=_rename,
         accept=pictures.ending,
@@ -88,10 +89,16 @@ def _read(max_pixels: int, source: Path, output: Path) -> tuple[bytes, Header]:
     return data, header
 
 
-def _unpacked(packed: bytes) -> bytes:
+def _keep(path: Path) -> bool:
+    """Of a payload and its packing side by side in a folder, the payload is enough."""
+    beside = path.with_name(files.payload_name(path.name))
+    return files.is_payload_name(path) or (files.is_packed_name(path) and not beside.exists())
+
+
+def _unpacked(packed: bytes, max_pixels: int) -> bytes:
     from cnn_compression.packing import payloads  # its compiler takes a second to import
 
-    return payloads.unpack(packed)
+    return payloads.unpack(packed, max_pixels)
 
 
 def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:

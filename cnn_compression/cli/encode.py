@@ -19,8 +19,8 @@ HELP = f"""
 usage: cnn-compression encode [flags] FILES...
 
 Compresses images into JPEG files that any viewer opens, as a preview, and `decode` restores. With
---pack they take a quarter fewer bytes and no viewer opens them: `unpack` gives the JPEGs, byte for
-byte, and `decode` takes both.
+--pack they take about a third fewer bytes and no viewer opens them: `unpack` gives the JPEGs, byte
+for byte, and `decode` takes both.
 A folder stands for the images in it, without its *{layout.PAYLOAD_SUFFIX}; - is standard input,
 whose payload goes to standard output unless -o says otherwise.
 """
@@ -96,7 +96,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         def encode(picture: Picture, output: Path) -> Result:
             payload, pixels = compress(picture)
             if values.pack and not is_packed(payload):
-                payload = _packing().pack(payload)
+                payload = _packing().pack(payload, values.max_pixels)
             streams.write(output, payload, values.overwrite)
             before, size = len(picture.contents), len(payload)
             notes = [*picture.notes]
@@ -123,6 +123,10 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 def accept(output: Path) -> None:
     """A name that promises another format would mislead all who read it."""
+    if files.is_packed_name(output):
+        raise ValueError(
+            f"a payload is a JPEG file: pass --pack, or -o NAME.jpg, for {output.name}"
+        )
     if files.is_image_name(output) and not output.name.lower().endswith(ENDINGS):
         raise ValueError(f"a payload is a JPEG file: expected -o NAME.jpg. Received: {output.name}")
 
@@ -161,7 +165,7 @@ def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -
 
         limit = target.get("target_bytes", height * width * target.get("target_bpp", 0) / 8)
         if values.pack and limit:
-            return _packing().pack_to(encode, limit)[0], height * width
+            return _packing().pack_to(encode, limit, values.max_pixels)[0], height * width
         if not target:
             return encode(values.quality), height * width
         payload = _encode_to(codec, picture.image, target, kept.num_bytes, values.effort)

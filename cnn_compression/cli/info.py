@@ -40,14 +40,16 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 def _describe(source: Path) -> Result:
     data = streams.read(source)
-    packed = packed_layout.is_packed(data)
-    if packed:
+    size, packed = len(data), packed_layout.is_packed(data)
+    stored = packed_layout.stored(data)
+    if packed and stored is None:
         header, _ = packed_layout.read(data)
         (preview_height, preview_width), made_by = header.compact_size, _model_of(header)
     else:
-        header = layout.read_header(data)
-        (preview_height, preview_width), made_by = layout.preview_size(data), header.fingerprint
-    size, pixels = len(data), header.height * header.width
+        payload = data if stored is None else stored
+        header, made_by = layout.read_header(payload), layout.read_header(payload).fingerprint
+        preview_height, preview_width = layout.preview_size(payload)
+    pixels = header.height * header.width
     if not pixels:
         raise layout.PayloadError(f"damaged: {header.width}x{header.height} pixels")
     line = (
@@ -65,4 +67,7 @@ def _model_of(header: packed_layout.Header) -> str:
         return header.model
     from cnn_compression.packing import predictors  # its compiler takes a second to import
 
-    return predictors.find(header.networks)[0].model
+    try:
+        return predictors.find(header.networks)[0].model
+    except ValueError:  # they are not installed
+        return f"that networks {header.networks} are for"

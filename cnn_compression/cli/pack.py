@@ -14,9 +14,9 @@ from cnn_compression.payload import layout
 HELP = f"""
 usage: cnn-compression pack [flags] FILES...
 
-Packs payloads, the files that `encode` wrote: a quarter fewer bytes, more of small ones. What comes
-out is no JPEG; `unpack` gives the payload back, byte for byte, which was tried before a file is
-written. `decode` and `info` take packed files too.
+Packs payloads, the files that `encode` wrote: about a third fewer bytes, up to half of small ones
+and a sixth of those of quality 90. What comes out is no JPEG; `unpack` gives the payload back, byte
+for byte, which was tried before a file is written. `decode` and `info` take packed files too.
 A folder stands for the *{layout.PAYLOAD_SUFFIX} in it; - is standard input, and what it packs
 goes to standard output unless -o says otherwise.
 """
@@ -24,6 +24,7 @@ goes to standard output unless -o says otherwise.
 
 def add_flags(values: flags.FlagValues) -> None:
     common.add_output_flags(values, f"<stem>{PACKED_SUFFIX}")
+    common.add_max_pixels_flag(values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
@@ -49,7 +50,7 @@ def _open(values):
 
     def pack(read, output):
         payload, pixels = read
-        packed = payloads.pack(payload)
+        packed = payloads.pack(payload, values.max_pixels)
         streams.write(output, packed, values.overwrite)
         return Result(len(payload), len(packed), len(packed), pixels, output)
 

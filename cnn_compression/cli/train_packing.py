@@ -45,9 +45,13 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("cnn_compression").setLevel(logging.INFO)
-    made = packing.make_payloads(codec, photographs, output / "payloads", config.payloads)
-    payloads = [file.read_bytes() for file in made]
-    networks = packing.train_predictors(payloads, codec.fingerprint, config, output)
-    predictors.save(output / RESULT, networks)
+    output.mkdir(parents=True, exist_ok=True)
+    with files.locked(output):
+        # What another model's run left there is no part of this one.
+        run = output / codec.fingerprint
+        made = packing.make_payloads(codec, photographs, run / "payloads", config.payloads)
+        payloads = [file.read_bytes() for file in made]
+        networks = packing.train_predictors(payloads, codec.fingerprint, config, run)
+        files.write_atomically(output / RESULT, predictors.saved(networks))
     print(f"trained networks {networks.fingerprint}: {output / RESULT}")
     return 0

@@ -304,7 +304,7 @@ class Codec(GraphCodec):
         return images if isinstance(payload, tf.Tensor) else images.numpy()
 
     def pack(self, payload: bytes | bytearray | memoryview | str | os.PathLike[str]) -> bytes:
-        """Takes a quarter off a payload, more off a small one: `unpack` gives the same bytes back.
+        """Takes about a third off a payload: `unpack` gives the same bytes back.
 
         What comes out is no JPEG. `decode` takes it too.
 
@@ -321,11 +321,16 @@ class Codec(GraphCodec):
 
         return payloads.pack(as_bytes(payload))
 
-    def unpack(self, packed: bytes | bytearray | memoryview | str | os.PathLike[str]) -> bytes:
+    def unpack(
+        self,
+        packed: bytes | bytearray | memoryview | str | os.PathLike[str],
+        max_pixels: int = layout.MAX_PIXELS,
+    ) -> bytes:
         """The payload that was packed, byte for byte.
 
         Args:
             packed: `bytes`, or the path of a file.
+            max_pixels: int: one of a larger image is refused before it is decoded.
 
         Raises:
             packing.layout.PackedError: for bytes that are not packed, are damaged, or take networks
@@ -333,7 +338,7 @@ class Codec(GraphCodec):
         """
         from cnn_compression.packing import payloads
 
-        return payloads.unpack(as_bytes(packed))
+        return payloads.unpack(as_bytes(packed), max_pixels)
 
     def _check(self, payloads, max_pixels):
         """Raises what `decode` documents, with its words, before anything is decoded."""

@@ -48,21 +48,23 @@ def as_payload(payload: Any, max_pixels: int) -> Any:
     """
     if isinstance(payload, (list, tuple)):
         return [as_payload(item, max_pixels) for item in payload]
-    if isinstance(payload, tf.Tensor):
+    if not isinstance(payload, (str, os.PathLike, bytes, bytearray, memoryview)):
         return payload
     data = as_bytes(payload)
-    if isinstance(data, bytes) and is_packed(data):
+    if is_packed(data):
         from cnn_compression.packing import payloads  # its compiler takes a second to import
 
         return payloads.unpack(data, max_pixels)
     return data
 
 
-def as_bytes(data: Any) -> Any:
-    """A path -> what is in the file; bytes of any kind -> `bytes`; others as they are."""
+def as_bytes(data: Any) -> bytes:
+    """A path -> what is in the file; bytes of any kind -> `bytes`; ValueError for others."""
     if isinstance(data, (str, os.PathLike)):
         return Path(data).read_bytes()
-    return bytes(data) if isinstance(data, (bytearray, memoryview)) else data
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise ValueError(f"expected bytes, or the path of a file. Received: {type(data).__name__}")
+    return bytes(data)
 
 
 def mended(pixels: Any) -> str:

@@ -38,8 +38,8 @@ def _log2(number):
 
 
 def _probability(logit):
-    with decimal.localcontext() as context:
-        context.prec = 20  # decimal's exp is rounded correctly, everywhere
+    exact = decimal.Context(prec=20, rounding=decimal.ROUND_HALF_EVEN)
+    with decimal.localcontext(exact):  # in which exp is rounded correctly, everywhere
         odds = (decimal.Decimal(-logit) / ONE).exp()
         probability = (decimal.Decimal(65536) / (1 + odds)).to_integral_value()
     return min(max(int(probability), LEAST), 65536 - LEAST)

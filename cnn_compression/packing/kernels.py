@@ -267,6 +267,8 @@ def code_plane(net, state, data, base, planes, own, steps, ratio, room):
     start = np.empty(base.shape[0], np.int32)
     last_row, last_column = luma.shape[0] - 1, luma.shape[1] - 2
     for row in range(rows):
+        if state[READS] and state[PLACE] > np.uint64(data.shape[0] + 4):
+            return  # damaged: nothing but zeros is left to read
         for column in range(columns):
             y, x = row + 2, column + 2
             around[0] = plane[y, x - 1]

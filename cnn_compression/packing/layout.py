@@ -161,13 +161,6 @@ def read(data: bytes) -> tuple[Header, int]:
     if flags & _OTHERS:
         others, at = _read_others(data, at)
     scale = 1 << flags // _SCALE % 4
-    sides = (height, width)
-    grey_chroma = flags & _FULL_CHROMA and not flags & _COLOUR
-    first_asked = flags & _FIRST_LAYOUT and asked
-    if grey_chroma or first_asked or scale == 8 or not 1 <= quality <= 100 or asked > 100:
-        raise PackedError("damaged: its header has values that nothing writes")
-    if min(sides) < 1 or -(-max(sides) // scale) > _LARGEST_SIDE:
-        raise PackedError(f"damaged: its header says {width} x {height} pixels")
     header = Header(
         networks=networks.hex(),
         height=height,
@@ -183,11 +176,30 @@ def read(data: bytes) -> tuple[Header, int]:
         checksum=int.from_bytes(checksum, "big"),
         others=others,
     )
-    return header, at
+    return checked(header), at
+
+
+def checked(header: Header) -> Header:
+    """The header, if it has only what `write` can write and a payload can have.
+
+    Raises:
+        PackedError: it has something else.
+    """
+    colour, sides = header.channels == 3, (header.height, header.width)
+    known = header.channels in (1, 3) and header.scale in (1, 2, 4)
+    known = known and 1 <= header.quality <= 100 and 0 <= header.asked <= 100
+    if not known or header.full_chroma > colour or (header.payload_version == 1 and header.asked):
+        raise PackedError("damaged: its header has values that nothing writes")
+    if min(sides) < 1 or -(-max(sides) // header.scale) > _LARGEST_SIDE:
+        raise PackedError(f"damaged: its header says {header.width} x {header.height} pixels")
+    return header
 
 
 def _of_stored(payload):
-    header = payload_layout.read_header(payload)
+    try:
+        header = payload_layout.read_header(payload)
+    except PayloadError as error:
+        raise PackedError(str(error)) from None
     return Header(
         networks="",
         height=header.height,

@@ -16,44 +16,51 @@ from cnn_compression.packing import kernels, layout, predictor, predictors, rang
 from cnn_compression.packing.layout import Header, PackedError
 from cnn_compression.payload import layout as payload_layout
 from cnn_compression.payload.layout import MAX_PIXELS, PayloadError
-from cnn_compression.process import start_tensorflow
+from cnn_compression.process import check_not_forked, start_tensorflow
 
 # A strip's blocks of luma, about: enough for one core to be quick, and for what a strip does not
 # know of the one above it not to count.
 _STRIP_BLOCKS = 4096
+_NOT_BACK = "this payload would not come back: it is damaged, or another program wrote it anew"
 
 
-def pack(payload: bytes) -> bytes:
+def pack(payload: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
     """Packs a payload.
 
     Args:
         payload: as `Codec.encode` returns it, of any model; metadata may have been added.
+        max_pixels: int: of an image; one that is larger is refused.
 
     Returns:
         The packed bytes, which `unpack` was seen to turn into the same payload.
 
     Raises:
         PayloadError: it is none.
-        PackedError: it would not come back: another program coded its picture anew.
+        PackedError: it would not come back: it is damaged, or another program coded its picture.
     """
     networks, name = predictors.find()
-    header, blocks = _taken_apart(payload, networks.model, name)
+    header, blocks = _taken_apart(payload, networks.model, name, max_pixels)
     try:
         packed = layout.write(header, _write(header, networks, blocks))
-        if len(packed) >= len(payload):  # of a flat picture, say, at a quality that nobody asks for
-            packed = layout.store(payload)
-        if unpack(packed) == payload:
-            return packed
-    except ValueError:  # of numbers that no payload has, and of what came out otherwise
-        pass
-    raise PackedError("this payload would not come back: another program wrote it anew")
+    except OverflowError:  # of coefficients that no picture has
+        packed = b""
+    if not 0 < len(packed) < len(payload):  # so too of a flat picture at a high quality
+        packed = layout.store(payload)
+    try:
+        if unpack(packed, max_pixels) != payload:
+            raise PackedError("another payload came out")
+    except PackedError as error:
+        raise PackedError(_NOT_BACK) from error
+    return packed
 
 
-def _taken_apart(payload, model, networks):
+def _taken_apart(payload, model, networks, max_pixels):
     """The header that its packing has, and the coefficients of each component."""
     header = payload_layout.read_header(payload)
+    _check_size(header, max_pixels)
     try:
-        structure = reading.read(payload, MAX_PIXELS)  # what `unpack` gives is compared in the end
+        # Not `coefficients.parse`, which compares: what `unpack` gives is compared in the end.
+        structure = reading.read(payload, max_pixels)
     except ValueError as error:
         raise PayloadError(str(error)) from None
     frame = structure.frame
@@ -81,15 +88,32 @@ def _taken_apart(payload, model, networks):
             payload[own.end : max(picture, own.end)],
         ),
     )
+    try:
+        foreseen = _frame(layout.checked(packed_header))
+    except PackedError as error:
+        raise PackedError(_NOT_BACK) from error
+    if frame != foreseen:
+        raise PackedError(_NOT_BACK)
     return packed_header, coefficients.cropped(frame, structure.coefficients)
 
 
-def pack_to(encode: Callable[[int], bytes], limit: float) -> tuple[bytes, int]:
+def _check_size(header, max_pixels):
+    if header.height * header.width > max_pixels:
+        size = f"{header.width} x {header.height}"
+        raise PackedError(f"{size} pixels: at most {max_pixels} are taken")
+
+
+def pack_to(
+    encode: Callable[[int], bytes], limit: float, max_pixels: int = MAX_PIXELS
+) -> tuple[bytes, int]:
     """The packed payload of the highest quality that takes no more bytes.
+
+    Bytes are taken to rise with quality, as they do but for a few: the search halves the qualities.
 
     Args:
         encode: quality in 1..100 -> payload.
         limit: bytes.
+        max_pixels: as of `pack`.
 
     Returns:
         The packed bytes, and their quality.
@@ -100,7 +124,7 @@ def pack_to(encode: Callable[[int], bytes], limit: float) -> tuple[bytes, int]:
     best, low, high = (b"", 0), 1, 100
     while low <= high:
         quality = (low + high) // 2
-        packed = pack(encode(quality))
+        packed = pack(encode(quality), max_pixels)
         if len(packed) <= limit:
             best, low = (packed, quality), quality + 1
         else:
@@ -123,9 +147,7 @@ def unpack(packed: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
         PackedError: it is none, is damaged, or was coded with networks that are not installed.
     """
     header, at = layout.read(packed)
-    if header.height * header.width > max_pixels:
-        size = f"{header.width} x {header.height}"
-        raise PackedError(f"{size} pixels: at most {max_pixels} are taken")
+    _check_size(header, max_pixels)
     if (payload := layout.stored(packed)) is not None:
         return payload
     try:
@@ -259,6 +281,7 @@ def _segment_size(version):
 
 def _digest(data):
     """A payload's checksum."""
+    check_not_forked()
     start_tensorflow()
     import tensorflow as tf
 

@@ -117,26 +117,30 @@ def checked(net):
     """
     log, limit = int(net.log1p[-1]), ACTIVATION_LIMIT
 
-    def size(array, axes):
-        return np.abs(array.astype(np.int64)).sum(axes)
+    def sizes(array):
+        return np.abs(array.astype(np.int64))
+
+    def size(array, axis):
+        return sizes(array).sum(axis)
 
     step = 16 * ONE  # of the logarithm of a step of 16 bits
-    either = np.maximum(np.abs(net.trunk1_positive.astype(np.int64)), np.abs(net.trunk1_negative))
-    own = np.maximum(np.abs(net.own_positive.astype(np.int64)), np.abs(net.own_negative))
-    of_features = size(net.features, 2) * limit + np.abs(net.features_bias.astype(np.int64))
+    either = np.maximum(sizes(net.trunk1_positive), sizes(net.trunk1_negative))
+    own = np.maximum(sizes(net.own_positive), sizes(net.own_negative))
+    of_block = (log * own.sum(0) + sizes(net.of_last).max(0)).reshape(64, -1)
     sums = {
         "trunk1": log * either.sum(0)
-        + np.abs(net.trunk1_bias.astype(np.int64))
+        + sizes(net.trunk1_bias)
         + step * size(net.steps, 0)
         + size(net.kinds, 0),
-        "trunk2": limit * size(net.trunk2, 2) + np.abs(net.trunk2_bias),
-        "last1": limit * size(net.last1, 2) + np.abs(net.last1_bias),
-        "last2": limit * size(net.last2, 2) + np.abs(net.last2_bias),
-        "features": of_features
-        + (log * own.sum(0) + np.abs(net.of_last.astype(np.int64)).max(0)).reshape(64, -1)
+        "trunk2": limit * size(net.trunk2, 2) + sizes(net.trunk2_bias),
+        "last1": limit * size(net.last1, 2) + sizes(net.last1_bias),
+        "last2": limit * size(net.last2, 2) + sizes(net.last2_bias),
+        "features": limit * size(net.features, 2)
+        + sizes(net.features_bias)
+        + of_block
         + log * size(net.predicted, 2),
-        "hidden": limit * size(net.hidden, 2) + np.abs(net.hidden_bias),
-        "decisions": limit * size(net.decisions, 2) + np.abs(net.decisions_bias),
+        "hidden": limit * size(net.hidden, 2) + sizes(net.hidden_bias),
+        "decisions": limit * size(net.decisions, 2) + sizes(net.decisions_bias),
         "predictions": DEQUANTISED_LIMIT * (size(net.around, 0) + size(net.itself, 0)),
     }
     for name, largest in sums.items():

@@ -5,9 +5,11 @@ A packed file names the networks that it was coded with, so those that were ever
 
 import functools
 import hashlib
+import io
 import json
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +56,7 @@ def find(fingerprint: str | None = None) -> tuple[Predictors, str]:
     Raises:
         ValueError: where they are not installed.
     """
-    files = [file for folder in folders() for file in folder.glob("*.npz")]
+    files = [file for folder in folders() for file in folder.glob("*.npz") if file.stem.isdigit()]
     for file in sorted(files, key=lambda file: -int(file.stem)):
         with _loading:
             predictors, own = _load(file)
@@ -70,15 +72,17 @@ def _load(file):
     return predictors, predictors.fingerprint
 
 
-def save(file: Path, predictors: Predictors) -> None:
-    """Writes predictors to a file."""
+def saved(predictors: Predictors) -> bytes:
+    """A file's bytes, which `load` reads."""
     arrays = {
         f"{part}/{name}": array
         for part in ("luma", "chroma")
         for name, array in getattr(predictors, part)._asdict().items()
     }
     about = json.dumps({"model": predictors.model})
+    file = io.BytesIO()
     np.savez_compressed(file, about=np.frombuffer(about.encode(), np.uint8), **arrays)
+    return file.getvalue()
 
 
 def load(file: Path) -> Predictors:
@@ -89,11 +93,11 @@ def load(file: Path) -> Predictors:
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            about = json.loads(arrays["about"].tobytes())
+            model = json.loads(arrays["about"].tobytes())["model"]
             parts = [
                 checked(Predictor(*(arrays[f"{part}/{name}"] for name in Predictor._fields)))
                 for part in ("luma", "chroma")
             ]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{str(file)!r} cannot be read as predictors: {error}") from error
-    return Predictors(*parts, about["model"])
+    return Predictors(*parts, model)

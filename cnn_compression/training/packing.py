@@ -113,6 +113,7 @@ class Blocks:
             scale = layout.read_header(payload).scale
             structure = coefficients.parse(payload)
             parts = coefficients.cropped(structure.frame, structure.coefficients)
+            parts = parts if chroma else parts[:1]
             starts = []
             for part in parts:
                 # As `kernels.code_plane` has them.
@@ -130,8 +131,6 @@ class Blocks:
                         *(*luma, blue, scale, len(payload)),
                     )
                 )
-        if not self._components:
-            raise ValueError(f"expected payloads with {'chroma' if chroma else 'luma'}")
         self._blocks = np.concatenate(self._planes)
         del self._planes
 
@@ -248,6 +247,8 @@ def train_predictors(
         model: 16 hexadecimal digits: its fingerprint.
         folder: of the checkpoints.
     """
+    if not any(layout.read_header(payload).channels == 3 for payload in payloads):
+        raise ValueError("expected photographs in colour, which networks for chroma are trained on")
     parts = []
     for name, steps, contexts, predicting in (
         ("luma", config.luma_steps, 6, 4),
