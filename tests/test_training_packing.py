@@ -29,7 +29,7 @@ def test_blocks_are_given_what_coding_gives_them(made, chroma, monkeypatch):
         weight.assign(scale * random.standard_normal(weight.shape))
     payload = made[2]  # at full size, of colour
     blocks = packing.Blocks([payload], chroma)
-    counts = [c.rows * c.columns for c in blocks._components]
+    counts = blocks._components.rows * blocks._components.columns
 
     class EachOnce:
         """In place of a random generator: every block in turn."""

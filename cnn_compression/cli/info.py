@@ -47,8 +47,8 @@ def _describe(source: Path) -> Result:
         (preview_height, preview_width), made_by = header.compact_size, _model_of(header)
     else:
         payload = data if stored is None else stored
-        header, made_by = layout.read_header(payload), layout.read_header(payload).fingerprint
-        preview_height, preview_width = layout.preview_size(payload)
+        header = layout.read_header(payload)
+        (preview_height, preview_width), made_by = layout.preview_size(payload), header.fingerprint
     pixels = header.height * header.width
     if not pixels:
         raise layout.PayloadError(f"damaged: {header.width}x{header.height} pixels")

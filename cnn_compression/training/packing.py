@@ -85,17 +85,19 @@ class Batch(NamedTuple):
     weight: np.ndarray
 
 
-class _Component(NamedTuple):
-    plane: int  # where it starts among all planes' blocks
-    rows: int
-    columns: int
-    steps: np.ndarray
-    luma: int  # where its payload's luma starts, and that one's rows and columns
-    luma_rows: int
-    luma_columns: int
-    blue: int  # where its payload's Cb starts; -1 but of Cr
-    scale: int
-    num_bytes: int
+class _Components(NamedTuple):
+    """Of each component an entry in each array."""
+
+    start: np.ndarray  # where its plane starts among all planes' blocks
+    rows: np.ndarray
+    columns: np.ndarray
+    steps: np.ndarray  # [.., 64]
+    luma: np.ndarray  # where its payload's luma starts, and that one's rows and columns
+    luma_rows: np.ndarray
+    luma_columns: np.ndarray
+    blue: np.ndarray  # where its payload's Cb starts; -1 but of Cr
+    scale: np.ndarray
+    num_bytes: np.ndarray
 
 
 class Blocks:
@@ -108,7 +110,7 @@ class Blocks:
 
     def __init__(self, payloads: Sequence[bytes], chroma: bool):
         self.chroma = chroma
-        self._planes, self._components, start = [], [], 0
+        planes, components, start = [], [], 0
         for payload in payloads:
             scale = layout.read_header(payload).scale
             structure = coefficients.parse(payload)
@@ -117,67 +119,56 @@ class Blocks:
             starts = []
             for part in parts:
                 # As `kernels.code_plane` has them.
-                plane = np.pad(part, ((2, 0), (2, 1), (0, 0)))
-                self._planes.append(plane.reshape(-1, 64))
+                planes.append(np.pad(part, ((2, 0), (2, 1), (0, 0))).reshape(-1, 64))
                 starts.append(start)
-                start += len(self._planes[-1])
+                start += len(planes[-1])
             for index in range(1, len(parts)) if chroma else range(1):
+                own = (starts[index], *parts[index].shape[:2])
                 steps = structure.quantisation[index].astype(np.int32)
                 luma = (starts[0], *parts[0].shape[:2])
                 blue = starts[1] if index == 2 else -1
-                self._components.append(
-                    _Component(
-                        *(starts[index], *parts[index].shape[:2], steps),
-                        *(*luma, blue, scale, len(payload)),
-                    )
-                )
-        self._blocks = np.concatenate(self._planes)
-        del self._planes
+                components.append((*own, steps, *luma, blue, scale, len(payload)))
+        self._components = _Components(*map(np.array, zip(*components, strict=True)))
+        self._blocks = np.concatenate(planes)
 
     def draw(self, generator: np.random.Generator, count: int) -> Batch:
         """Blocks of which each payload has as many, on average."""
-        chosen = generator.integers(0, len(self._components), count)
-        columns = [np.array([c[n] for c in self._components])[chosen] for n in (0, 1, 2)]
-        start, rows, across = columns
-        place = (generator.random(count) * rows * across).astype(np.int64)
-        row, column = place // across, place % across
-        stride = across + 3
-        at = start + (row + 2) * stride + column + 2
+        chosen = generator.integers(0, len(self._components.start), count)
+        of = _Components(*(entries[chosen] for entries in self._components))
+        place = (generator.random(count) * of.rows * of.columns).astype(np.int64)
+        row, column = place // of.columns, place % of.columns
+        stride = of.columns + 3
+        at = of.start + (row + 2) * stride + column + 2
         index = [at - 1, at - stride, at - stride - 1, at - stride + 1]
-        components = [self._components[number] for number in chosen]
-        is_red = np.array([component.blue >= 0 for component in components])
+        is_red = of.blue >= 0
         if self.chroma:
-            index.append(np.where(is_red, at - start + [c.blue for c in components], 0))
-            index += self._luma(components, row, column)
+            index.append(np.where(is_red, at - of.start + of.blue, 0))
+            index += _luma(of, row, column)
         else:
             index += [at - 2, at - 2 * stride]
         around = self._blocks[np.stack(index, 1)]
         if self.chroma:
             around[:, 4] *= is_red[:, None]
         kinds = np.zeros((count, predictor.KINDS), np.float32)
-        edges = (column == 0, row == 0, column == across - 1, row == rows - 1)
+        edges = (column == 0, row == 0, column == of.columns - 1, row == of.rows - 1)
         kinds[:, :4] = np.stack(edges, 1)
         for scale, kind in predictor.AT_SCALE.items():
-            kinds[:, kind] = [component.scale == scale for component in components]
+            kinds[:, kind] = of.scale == scale
         kinds[:, predictor.IS_CR] = is_red
-        steps = np.stack([component.steps for component in components])
-        weight = rows * across / np.array([component.num_bytes for component in components])
-        return Batch(around, kinds, steps, self._blocks[at], weight.astype(np.float32))
+        weight = of.rows * of.columns / of.num_bytes
+        return Batch(around, kinds, of.steps, self._blocks[at], weight.astype(np.float32))
 
-    def _luma(self, components, row, column):
-        """Where the four blocks of luma are that lie where a block of chroma does."""
-        start, rows, columns = (
-            np.array([getattr(c, name) for c in components])
-            for name in ("luma", "luma_rows", "luma_columns")
-        )
-        return [
-            start
-            + (np.minimum(2 * row + below, rows - 1) + 2) * (columns + 3)
-            + np.minimum(2 * column + right, columns - 1)
-            + 2
-            for below in (0, 1)
-            for right in (0, 1)
-        ]
+
+def _luma(of, row, column):
+    """Where the four blocks of luma are that lie where a block of chroma does."""
+    return [
+        of.luma
+        + (np.minimum(2 * row + below, of.luma_rows - 1) + 2) * (of.luma_columns + 3)
+        + np.minimum(2 * column + right, of.luma_columns - 1)
+        + 2
+        for below in (0, 1)
+        for right in (0, 1)
+    ]
 
 
 def train_network(
