@@ -26,6 +26,8 @@ tf.config.set_logical_device_configuration(
 # Groups of files that take longest, the longest first: none is begun when all else is done.
 LONGEST = (
     "test_training.py",
+    "test_training_packing.py",
+    "test_host_settings.py",
     "test_serving_page.py",
     "test_cli_remote.py",
     "test_serving_contract.py",
@@ -38,6 +40,9 @@ LONGEST = (
     "test_c_api.py",
     "test_codec.py",
     "test_guest.py",
+    "test_pair.py",
+    "test_hostile.py",
+    "test_targets.py",
     "test_images.py",
 )
 

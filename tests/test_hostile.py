@@ -373,6 +373,7 @@ def test_damaged_files_neither_stop_nor_fool_the_reader():
     assert (run.returncode, run.stdout.splitlines()[-1]) == (0, "4000 inputs, 0 wrong"), run.stdout
 
 
+@pytest.mark.slow
 def test_the_fuzzer_notices(tmp_path):
     """That a reader ends its process, runs out of memory, or takes what it should not."""
     program = FUZZ.read_text()
