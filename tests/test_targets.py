@@ -10,7 +10,6 @@ from cnn_compression.models.multi_scale import MultiScale
 from cnn_compression.payload import layout
 from cnn_compression.tensors import metrics
 
-
 # With a gap between the pairs, in bytes and in PSNR, that the finer one's coarser JPEGs fill.
 GAP = [[1, 60, 5, 30], [61, 100, 70, 95]]
 
