@@ -13,6 +13,12 @@ from cnn_compression.training.config import PackingConfig
 SMALL = {"trunk1": 16, "trunk2": 12, "last": 8, "features": 6, "hidden": 5}
 
 
+@pytest.fixture(autouse=True)
+def few_blocks(monkeypatch):
+    """Predictions start from few blocks: which ones does not matter here, and many take long."""
+    monkeypatch.setattr(packing, "_BLOCKS_FOR_PREDICTIONS", 500)
+
+
 @pytest.fixture(scope="module")
 def made(codec, photos):
     names = ("coffee", "rocket", "camera")
