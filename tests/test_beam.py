@@ -16,6 +16,7 @@ from PIL import Image
 
 from cnn_compression import files, images
 from cnn_compression.codec import model_files
+from cnn_compression.packing import predictors
 
 apache_beam = pytest.importorskip("apache_beam")
 from apache_beam.io.filesystems import FileSystems  # noqa: E402
@@ -25,7 +26,10 @@ from apache_beam.testing import test_pipeline  # noqa: E402
 from apache_beam.testing.util import assert_that, equal_to  # noqa: E402
 
 from cnn_compression import beam, cli  # noqa: E402
+from cnn_compression.beam import counts, folders, pipeline  # noqa: E402
 
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = ("default/scale4", "default/scale2")
 WORKERS = ["--direct_num_workers=2", "--direct_running_mode=multi_threading"]
 PROCESSES = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 
@@ -53,8 +57,8 @@ def test_transforms_give_what_the_codec_gives(pictures, codec, options):
         for name, data in named
         if name != "bad.png"
     }
-    with test_pipeline.TestPipeline(argv=options) as pipeline:
-        coded = pipeline | apache_beam.Create(named) | beam.EncodeImages(quality=40, batch_size=2)
+    with test_pipeline.TestPipeline(argv=options) as running:
+        coded = running | apache_beam.Create(named) | beam.EncodeImages(quality=40, batch_size=2)
         assert_that(coded.done, equal_to(list(expected.items())), label="payloads")
         failed = coded.failed | apache_beam.MapTuple(lambda name, why: (name, why.split(":")[0]))
         assert_that(failed, equal_to([("bad.png", "not an image of a known format")]))
@@ -69,12 +73,61 @@ def test_files_there_and_back(pictures, tmp_path, codec, capfd, caplog):
     assert tree(small)[:3] == ["a.cnn.jpg", "below/b.cnn.jpg", "below/c.cnn.jpg"]
     [failures] = small.glob("failed-*.jsonl")
     assert json.loads(failures.read_text())["input"] == "below/bad.png"
-    assert run(f"--input={small}/**.cnn.jpg", f"--output={back}", "--decode", "--verbose") == 0
+    packed = codec.pack((small / "a.cnn.jpg").read_bytes())
+    (small / "packed.cnnp").write_bytes(packed)
+    (small / "bad.cnnp").write_bytes(packed[:-1])
+    assert run(f"--input={small}/**.cnn*", f"--output={back}", "--decode", "--verbose") == 1
     assert caplog.records
-    assert tree(back) == ["a.png", "below/b.png", "below/c.png"]
+    [failures] = back.glob("failed-*.jsonl")
+    failure = json.loads(failures.read_text())
+    assert failure["input"] == "bad.cnnp" and failure["why"].startswith("damaged: ")
+    assert tree(back)[:3] == ["a.png", "below/b.png", "below/c.png"]
+    assert (back / "packed.png").read_bytes() == (back / "a.png").read_bytes()
     restored = np.asarray(Image.open(back / "a.png"))
     expected = codec.decode((small / "a.cnn.jpg").read_bytes())
     np.testing.assert_allclose(restored.astype(int), expected, atol=1)
+
+
+@pytest.fixture(scope="module")
+def payloads():
+    """Two, and what they were packed into."""
+    made = [(GOLDEN / f"{name}.cnn.jpg", GOLDEN / "packed" / f"{name}.cnnp") for name in NAMES]
+    return [tuple(file.read_bytes() for file in pair) for pair in made]
+
+
+def test_payloads_are_packed_and_come_back(payloads, tmp_path, capsys):
+    given, small, back = tmp_path / "in", tmp_path / "small", tmp_path / "back"
+    (given / "below").mkdir(parents=True)
+    for (payload, _), name in zip(payloads, ("a.cnn.jpg", "below/b.jpg"), strict=True):
+        (given / name).write_bytes(payload)
+    (given / "bad.cnn.jpg").write_bytes(b"text")
+    (given / "c.cnnp").write_bytes(payloads[0][1])
+    assert run(f"--input={given}/**", f"--output={small}", "--pack") == 1
+    assert capsys.readouterr().out.startswith("2 files done, 1 failed, ")
+    assert (small / "a.cnnp").read_bytes() == payloads[0][1]
+    [failures] = small.glob("failed-*.jsonl")
+    failure = json.loads(failures.read_text())
+    assert failure["input"] == "bad.cnn.jpg" and failure["why"].startswith("not a payload")
+    call = f"--input={small}/**.cnnp", f"--output={back}", "--unpack"
+    assert run(*call) == 0
+    assert tree(back) == ["a.cnn.jpg", "below/b.cnn.jpg"]
+    assert (back / "below/b.cnn.jpg").read_bytes() == payloads[1][0]
+    assert run(*call) == 1 and "outputs that exist: 2" in capsys.readouterr().err
+    assert run(*call, "--skip_existing") == 0
+    assert capsys.readouterr().out.startswith("0 files done, 0 failed")
+
+
+def test_of_a_payload_and_its_packing_the_payload_is_enough(tmp_path):
+    fill(tmp_path, dict.fromkeys(("a.cnn.jpg", "a.cnnp", "below/a.cnnp", "b.cnnp"), "text"))
+    outputs, clashes, spare = pipeline._outputs(f"{tmp_path}/**", "out", beam.DecodeImages)
+    assert sorted(outputs.values()) == ["a.cnn.jpg", "b.cnnp", "below/a.cnnp"]
+    assert (clashes, spare) == ({}, {"a.cnnp"})
+
+
+def test_networks_that_are_not_there_are_said_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(predictors, "folders", lambda: [])
+    with pytest.raises(ValueError, match="expected the predicting networks"):
+        beam.PackPayloads()
 
 
 class Shout(apache_beam.PTransform):
@@ -82,19 +135,19 @@ class Shout(apache_beam.PTransform):
 
     rename = staticmethod(files.payload_name)
     keep = staticmethod(lambda name: not files.is_payload_name(name))
-    handler = SimpleNamespace(get_metrics_namespace=lambda: "cnn_compression.shout")
+    verb = "shout"
 
     def expand(self, read):
         made = read | apache_beam.MapTuple(
             lambda name, data: (name, (data.upper(), b"" if data else b"nothing in it"))
         )
-        return made | apache_beam.ParDo(beam._Split("shout")).with_outputs("failed", main="done")
+        return made | counts.split("shout")
 
 
 class ShoutAll(Shout):
     """Of payloads too."""
 
-    keep = staticmethod(beam._any)
+    keep = staticmethod(folders.any_name)
 
 
 def fill(folder, contents):
@@ -153,13 +206,13 @@ def test_what_comes_meanwhile_is_not_replaced(tmp_path, monkeypatch):
     """Another command writes one of the outputs after this one has looked what is there."""
     out = tmp_path / "out"
     fill(tmp_path / "in", {"a.png": "a", "b.png": "b", "c.png": "c"})
-    run = beam._pipeline
+    run = pipeline._pipeline
 
     def later(options):
         fill(out, {"b.cnn.jpg": "theirs", "c.cnn.jpg": "C"})
         return run(options)
 
-    monkeypatch.setattr(beam, "_pipeline", later)
+    monkeypatch.setattr(pipeline, "_pipeline", later)
     counts = beam.convert_files(f"{tmp_path}/in/*", str(out), Shout())
     # What has the same bytes may be our own, of an earlier try.
     assert counts == {"done": 2, "failed": 1, "bytes_out": 2}
@@ -176,7 +229,7 @@ def test_what_is_there_is_listed_once(tmp_path, monkeypatch):
     match = FileSystems.match
     monkeypatch.setattr(FileSystems, "match", lambda x: listed.append(x) or match(x))
     monkeypatch.setattr(FileSystems, "exists", lambda path: pytest.fail(f"looked for {path}"))
-    monkeypatch.setattr(beam, "_pipeline", lambda options: sys.exit("launched"))
+    monkeypatch.setattr(pipeline, "_pipeline", lambda options: sys.exit("launched"))
     with pytest.raises(SystemExit, match="launched"):
         beam.convert_files(f"{tmp_path}/in/*", f"{tmp_path}/out", Shout())
     assert listed == [[f"{tmp_path}/in/*"], [f"{tmp_path}/out/**"]]
@@ -216,12 +269,12 @@ def test_an_output_that_is_an_input_is_refused(tmp_path, monkeypatch, folder, wo
 
 def test_a_folder_that_cannot_be_listed_is_an_error_if_it_is_there(tmp_path, monkeypatch):
     def refuse(patterns):
-        raise beam.BeamIOError("List operation failed")
+        raise folders.BeamIOError("List operation failed")
 
     monkeypatch.setattr(FileSystems, "match", refuse)
-    assert beam._names_in(str(tmp_path / "missing")) == set()
+    assert folders.names_in(str(tmp_path / "missing")) == set()
     with pytest.raises(OSError, match="List operation failed"):
-        beam._names_in(str(tmp_path))
+        folders.names_in(str(tmp_path))
 
 
 @pytest.mark.parametrize("step", ["create", "rename"])
@@ -229,11 +282,11 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, step):
     def fail(source, target=None):
         if step == "create":
             Path(source).write_bytes(b"half")
-        raise beam.BeamIOError("no space")
+        raise folders.BeamIOError("no space")
 
     monkeypatch.setattr(FileSystems, step, fail)
     with pytest.raises(OSError, match="no space"):
-        list(beam._Write(str(tmp_path)).process(("below/a", b"data")))
+        list(folders.Write(str(tmp_path)).process(("below/a", b"data")))
     assert tree(tmp_path) == []
 
 
@@ -248,7 +301,7 @@ def test_counts_are_ours_and_of_any_runner():
         result("other", "done", 9, 9),
     ]
     metrics = SimpleNamespace(query=lambda: {"counters": counters})
-    assert beam._counts(metrics, "ours") == {"done": 3, "failed": 2, "bytes_out": 0}
+    assert counts.counts(metrics, "ours") == {"done": 3, "failed": 2, "bytes_out": 0}
 
 
 @pytest.mark.parametrize("transform", [beam.EncodeImages, beam.DecodeImages])
@@ -308,6 +361,7 @@ def children(pid):
         (["--input=x/*", "--output=y[1]"], "expected a folder without any of *?[{. Received: y[1]"),
         (["--input=x/*", "--output=y", "--overwrite", "--skip_existing"], "Received: both"),
         (["--input=x/*", "--output=y", "--model=x"], "expected a model"),
+        (["--input=x/*", "--output=y", "--pack", "--decode"], "Received: --decode and --pack"),
         (["--input=x/*", "--output=y", "--skip_exsting"], "Received: --skip_exsting"),
         (["--input=x/*", "--output=y", "--flink_mater=host:8081"], "Received: --flink_mater=host"),
         (["--input=x/*", "--output=y", "--direct_num_workers=two"], "invalid int value: 'two'"),
@@ -318,6 +372,7 @@ def children(pid):
 def test_what_cannot_be_is_said_before_any_work(tmp_path, monkeypatch, capsys, words, reason):
     monkeypatch.chdir(tmp_path)
     misused = not words or words[0] == "a.png" or "--output" not in str(words) or "=0" in words[-1]
+    misused = misused or "--pack" in words
     assert run(*words) == (2 if misused else 1)
     assert reason in capsys.readouterr().err
     assert tree() == []
@@ -364,7 +419,7 @@ def test_two_files_of_one_output_fail_and_the_others_are_done(tmp_path):
 
 
 def test_fixed_folders():
-    assert beam.folder_of("gs://b/x/**.jpg") == "gs://b/x/"
-    assert beam.folder_of("photos/a[0-9]/*.png") == "photos/"
-    assert beam.folder_of("*.png") == ""
-    assert beam.folder_of("in/one.png") == "in/"
+    assert folders.folder_of("gs://b/x/**.jpg") == "gs://b/x/"
+    assert folders.folder_of("photos/a[0-9]/*.png") == "photos/"
+    assert folders.folder_of("*.png") == ""
+    assert folders.folder_of("in/one.png") == "in/"

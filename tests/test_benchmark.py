@@ -159,13 +159,14 @@ def test_bad_images_alone_make_no_table(small, tmp_path, capsys):
 
 
 def test_without_the_extra_it_still_measures(small, files, tmp_path, capsys, monkeypatch):
-    for module in ("pillow_heif", "pillow_jxl", "bjontegaard", "matplotlib"):
+    extra = ("pillow_heif", "pillow_jxl", "lepton_jpeg_python", "bjontegaard", "matplotlib")
+    for module in extra:
         monkeypatch.setitem(sys.modules, module, None)
     assert command("--qualities=20,60", f"--output={tmp_path}", files[0]) == 0
     printed, errors = capsys.readouterr()
-    for name in ("JPEG XL", "HEIC"):
+    for name in ("JPEG XL", "HEIC", f"{small.name}, Lepton", f"{small.name}, JPEG XL"):
         assert f"note: left out: {name} needs " in errors
-    assert errors.count("cnn-compression[bench]") == 2 + 2  # codecs, plots
+    assert errors.count("cnn-compression[bench]") == 4 + 2  # codecs, plots
     assert "0.1 to 1 bpp: need the extra `bench`" in (tmp_path / "report.md").read_text()
     assert "BD-rate" not in printed
     assert {small.name, "JPEG"} <= {row["codec"] for row in rows_in(tmp_path)}

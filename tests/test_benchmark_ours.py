@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cnn_compression.benchmark import Model, ours, registry
+from cnn_compression.benchmark.codecs import MissingLibraryError
 from cnn_compression.codec import Codec
 from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
@@ -107,6 +108,55 @@ def test_packed_payloads_restore_to_the_same_from_fewer_bytes(codec, photos):
     payload, fewer = plain.encode(image, 40), packed.encode(image, 40)
     assert len(fewer) < 0.9 * len(payload)
     np.testing.assert_array_equal(packed.decode(fewer), plain.decode(payload))
+
+
+@pytest.mark.parametrize("name, called", [("lepton", "Lepton"), ("jxl_jpeg", "JPEG XL")])
+def test_anchors_restore_to_the_same_from_fewer_bytes(codec, photos, name, called):
+    try:
+        (plain, anchor), _ = registry.open_codecs([name], [codec], [90])
+    except MissingLibraryError as error:  # the extra `dev` has them
+        pytest.skip(str(error))
+    assert anchor.name == f"default, {called}" and anchor.library.startswith(plain.library + ", ")
+    image = photos["coffee"]
+    payload, fewer = plain.encode(image, 90), anchor.encode(image, 90)
+    assert len(fewer) < len(payload)
+    np.testing.assert_array_equal(anchor.decode(fewer), plain.decode(payload))
+
+
+class Halved(ours._Recoded):
+    """Leaves out every other byte, of payloads that it takes, and makes small ones longer."""
+
+    program, package, module = "halves", "numpy", "numpy"
+
+    def shrunk(self, payload):
+        if len(payload) > 500:
+            raise RuntimeError("too large")
+        return payload[::2] if len(payload) > 350 else payload + b"0"
+
+    def grown(self, file):
+        return file[:-1]
+
+
+def test_what_an_anchor_refuses_or_makes_larger_counts_as_it_is_and_what_it_loses_stops(
+    codec, photos, caplog
+):
+    anchor, image = Halved(codec), photos["coffee"]
+    assert anchor.encode(image, 80) == codec.encode(image, 80)
+    assert caplog.messages == ["default, halves: a payload is left as it is: too large"]
+    small = image[:64, :64]
+    assert anchor.encode(small, 10) == codec.encode(small, 10)
+    with pytest.raises(ValueError, match="default, halves: a payload did not come back"):
+        anchor.encode(small, 60)
+
+
+def test_an_anchor_that_is_not_installed_is_left_out_or_named(codec, monkeypatch):
+    monkeypatch.setattr(ours.Lepton, "module", "not_there")
+    with pytest.raises(
+        MissingLibraryError, match="default, Lepton needs lepton-jpeg-python: pip install"
+    ):
+        registry.open_codecs(["lepton"], [codec], [40])
+    _, notes = registry.open_codecs(None, [codec], [40])
+    assert [note for note in notes if "Lepton needs" in note]
 
 
 def test_a_name_stands_for_one_codec(codec):

@@ -120,7 +120,7 @@ def test_docker_is_not_sent_what_it_does_not_need(path):
 @pytest.mark.parametrize(
     "path",
     ["saved_models/default/6/saved_model.pb", "serving/models.config", "serving/probe.sh"]
-    + ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", "cnn_compression/beam.py"]
+    + ["setup.cfg", "pyproject.toml", "README.md", "LICENSE", "cnn_compression/process.py"]
     + ["cnn_compression/benchmark/run.py"],
 )
 def test_docker_is_sent_what_its_images_copy(path):

@@ -48,7 +48,7 @@ MODULES = {module_name(path): path for path in SOURCES}
 
 
 def wing_of(path):
-    """`models` for models/fast.py, `beam` for beam.py, `__init__` for the package's own."""
+    """`models` for models/fast.py, `files` for files.py, `__init__` for the package's own."""
     if path.is_relative_to(SERVING):
         return "serving"
     return path.relative_to(PACKAGE).with_suffix("").parts[0]

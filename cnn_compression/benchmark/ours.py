@@ -5,14 +5,21 @@ differ from it in nothing else: the same JPEG, the same header, the same count o
 """
 
 import hashlib
+import importlib
+import importlib.metadata
+import logging
 from types import SimpleNamespace
 
 import numpy as np
 import tensorflow as tf
 
 from cnn_compression import __version__, codec
+from cnn_compression.benchmark.codecs import MissingLibraryError
 from cnn_compression.packing import predictors
+from cnn_compression.payload import layout
 from cnn_compression.tensors import resampling, shapes
+
+_log = logging.getLogger(__name__)
 
 LIBRARY = f"cnn-compression {__version__}, TensorFlow {tf.__version__}"
 QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 90, 95)
@@ -58,6 +65,71 @@ class Packed(Model):
 
     def encode(self, image, quality):
         return self.codec.pack(super().encode(image, quality))
+
+
+class _Recoded(Model):
+    """A model whose payloads another program codes anew, without loss: an anchor for `Packed`.
+
+    A payload that the program refuses, of which the log tells, or that would grow is left as it is.
+    All others are compared with what comes back. A subclass says `program`, `package` and `module`,
+    and has `shrunk` and `grown`.
+
+    Raises:
+        MissingLibraryError: the package is not installed.
+    """
+
+    def __init__(self, codec, qualities=QUALITIES):
+        super().__init__(codec, qualities)
+        self.name += f", {self.program}"
+        try:
+            self.coder = importlib.import_module(self.module)
+        except ImportError as error:
+            raise MissingLibraryError(self.name, self.package) from error
+        self.library += f", {self.package} {importlib.metadata.version(self.package)}"
+
+    def encode(self, image, quality):
+        payload = super().encode(image, quality)
+        try:
+            file = self.shrunk(payload)
+        except RuntimeError as error:
+            _log.warning("%s: a payload is left as it is: %s", self.name, error)
+            return payload
+        if self.grown(file) != payload:
+            raise ValueError(f"{self.name}: a payload did not come back")
+        return min(payload, file, key=len)
+
+    def decode(self, file):
+        return super().decode(file if layout.is_payload(file) else self.grown(file))
+
+
+class Lepton(_Recoded):
+    """By Lepton (Horn et al. 2017), which predicts coefficients from those around."""
+
+    program, package, module = "Lepton", "lepton-jpeg-python", "lepton_jpeg_python"
+
+    def shrunk(self, payload):
+        return bytes(self.coder.compress_bytes(payload))
+
+    def grown(self, file):
+        return bytes(self.coder.decompress_bytes(file))
+
+
+class JpegInXl(_Recoded):
+    """By JPEG XL, which has a lossless coding of JPEG files (ISO/IEC 18181)."""
+
+    program, package, module = "JPEG XL", "pillow-jxl-plugin", "pillow_jxl"
+
+    def __init__(self, codec, qualities=QUALITIES):
+        super().__init__(codec, qualities)
+        self.settings += ", effort 9"
+
+    def shrunk(self, payload):
+        encode = self.coder.Encoder(mode="RGB", lossless=True, effort=9)
+        return encode(payload, 0, 0, jpeg_encode=True)  # sizes are the payload's
+
+    def grown(self, file):
+        _, _, payload, *_ = self.coder.Decoder()(file)
+        return bytes(payload)
 
 
 class RecAlone(Model):

@@ -9,7 +9,7 @@ from cnn_compression.benchmark.codecs import (
     MissingLibraryError,
     WebP,
 )
-from cnn_compression.benchmark.ours import HalfBicubic, Model, Packed, RecAlone
+from cnn_compression.benchmark.ours import HalfBicubic, JpegInXl, Lepton, Model, Packed, RecAlone
 
 CODECS = {
     "jpeg": Jpeg,
@@ -20,7 +20,8 @@ CODECS = {
     "heic": Heic,
     "bicubic": HalfBicubic,
 }
-OF_MODELS = {"packed": Packed, "rec": RecAlone}  # one for each model
+# One for each model.
+OF_MODELS = {"packed": Packed, "lepton": Lepton, "jxl_jpeg": JpegInXl, "rec": RecAlone}
 NAMES = (*CODECS, *OF_MODELS)
 
 
@@ -45,11 +46,9 @@ def open_codecs(names, models, qualities, efforts=(0,)):
     wanted = NAMES if names is None else names
     codecs = [Model(model, qualities, effort) for model in models for effort in efforts]
     notes = []
-    for name, variant in OF_MODELS.items():
-        codecs += [variant(model, qualities) for model in models if name in wanted]
-    for name in wanted:
+    for name in sorted(wanted, key=CODECS.__contains__):  # those of models first
         try:
-            codecs += [CODECS[name]()] if name in CODECS else []
+            codecs += _of(name, models, qualities)
         except MissingLibraryError as error:
             if names is not None:
                 raise
@@ -60,6 +59,12 @@ def open_codecs(names, models, qualities, efforts=(0,)):
     if not codecs:
         raise ValueError("expected at least one codec or model. Received: none")
     return codecs, notes
+
+
+def _of(name, models, qualities):
+    if name in CODECS:
+        return [CODECS[name]()]
+    return [OF_MODELS[name](model, qualities) for model in models]
 
 
 def _check(names, models):

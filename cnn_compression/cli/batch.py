@@ -12,9 +12,9 @@ from cnn_compression.cli import common
 HELP = """
 usage: cnn-compression batch --input=PATTERN --output=FOLDER [flags] [options of Beam]
 
-Encodes or restores all files of a pattern, as a pipeline of Apache Beam (extra `beam`). ** is any
-depth of folders; below FOLDER files lie as below the pattern's fixed part. What is not listed here
-goes to Beam: --runner=DirectRunner (the default) with --direct_num_workers=4
+Encodes, restores, packs or unpacks all files of a pattern, as a pipeline of Apache Beam (extra
+`beam`). ** is any depth of folders; below FOLDER files lie as below the pattern's fixed part. What
+is not listed here goes to Beam: --runner=DirectRunner (the default) with --direct_num_workers=4
 --direct_running_mode=multi_processing uses this machine, and on others run
   --runner=FlinkRunner --flink_master=HOST:8081 --environment_type=DOCKER --environment_config=IMAGE
   --runner=SparkRunner --spark_master_url=spark://HOST:7077, and the same two
@@ -25,6 +25,12 @@ FOLDER/failed-*.jsonl, those of more pixels than the model was exported for amon
 export --max_pixels).
 """
 
+# Besides encoding.
+VERBS = {
+    "decode": "restore payloads, packed or not, to PNG files",
+    "pack": "pack payloads",
+    "unpack": "unpack what was packed",
+}
 # What is no flag of ours is Beam's.
 KNOWN_FLAGS_ONLY = True
 
@@ -35,7 +41,8 @@ def add_flags(values: flags.FlagValues) -> None:
 
     text("input", "files, on any file system that Beam knows: 'photos/**.jpg', 'gs://photos/*'")
     text("output", "folder to write to")
-    flags.DEFINE_boolean("decode", False, "restore payloads to PNG files", flag_values=values)
+    for verb, help_text in VERBS.items():
+        flags.DEFINE_boolean(verb, False, help_text, flag_values=values)
     common.add_quality_flag(values)
     common.add_model_flag(values)
     common.add_overwrite_flag(values)
@@ -54,6 +61,8 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         raise common.UsageError(f"expected {' and '.join(missing)}; see --help. Received: none")
     if strays := [word for word in arguments if not word.startswith("-")]:
         raise common.UsageError(f"expected flags only, each as --name=value. Received: {strays[0]}")
+    if len(verbs := [f"--{verb}" for verb in VERBS if values[verb].value]) > 1:
+        raise common.UsageError(f"expected one of them at most. Received: {' and '.join(verbs)}")
     common.start_tensorflow()
     with contextlib.nullcontext() if values.verbose else _beam_is_quiet():
         counts = _convert(values, arguments)
@@ -71,21 +80,27 @@ def _convert(values: flags.FlagValues, arguments: list[str]) -> dict[str, int]:
         raise ValueError(
             f"batch needs the extra `beam`, pip install 'cnn-compression[beam]': {error}"
         ) from error
-    if values.decode:
-        transform = beam.DecodeImages(values.model, values.batch_size)
-    else:
-        transform = beam.EncodeImages(
-            values.quality,
-            values.model,
-            values.batch_size,
-            colour=values.colour,
-            keep_metadata=values.keep_metadata,
-        )
     return beam.convert_files(
-        *(values.input, values.output, transform),
+        *(values.input, values.output, _transform(beam, values)),
         overwrite=values.overwrite,
         skip_existing=values.skip_existing,
         options=arguments,
+    )
+
+
+def _transform(beam, values):
+    if values.decode:
+        return beam.DecodeImages(values.model, values.batch_size)
+    if values.pack:
+        return beam.PackPayloads()
+    if values.unpack:
+        return beam.UnpackPayloads()
+    return beam.EncodeImages(
+        values.quality,
+        values.model,
+        values.batch_size,
+        colour=values.colour,
+        keep_metadata=values.keep_metadata,
     )
 
 

@@ -20,6 +20,8 @@ CODECS = {
     "heic": "HEIC: HEVC intra by x265",
     "bicubic": "downscale by 2, JPEG, bicubic: no network",
     "packed": "a model's payloads, packed",
+    "lepton": "a model's payloads, coded anew by Lepton",
+    "jxl_jpeg": "a model's payloads, coded anew by JPEG XL, without loss",
     "rec": "RecCNN alone: a model with a plain mean in ComCNN's place",
 }
 
@@ -28,8 +30,8 @@ usage: cnn-compression benchmark [flags] FILES...
 
 Takes images through models and other codecs at many qualities and prints Markdown tables: all of
 them, or with --output the one that sums up. Every byte of the files counts, distortion is measured
-on what is decoded. What is transparent becomes white. jxl and heic, plots and BD-rates need the
-extra `bench`:
+on what is decoded. What is transparent becomes white. jxl, heic, lepton and jxl_jpeg, plots and
+BD-rates need the extra `bench`:
 
 {common.table(CODECS.items())}
 
@@ -100,7 +102,9 @@ def add_flags(values: flags.FlagValues) -> None:
 
     define("models", "NAMES", _names, "default", "names in saved_models, or folders")
     qualities = _list(common.parse_quality)
-    define("qualities", "1..100,...", qualities, QUALITIES, "of the models, of packed and of rec")
+    define(
+        "qualities", "1..100,...", qualities, QUALITIES, "of the models and of what is made of them"
+    )
     define("efforts", "0..2,...", _list(_effort), "0", "of the models' encoders")
     define("codecs", "NAMES", _names, None, "of those above; all that are installed by default")
     help_text = "how many times smaller each image is measured; 1,2,4 for a ladder of three"

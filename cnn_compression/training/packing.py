@@ -137,26 +137,25 @@ class Blocks:
         of = _Components(*(entries[chosen] for entries in self._components))
         place = (generator.random(count) * of.rows * of.columns).astype(np.int64)
         row, column = place // of.columns, place % of.columns
-        stride = of.columns + 3
-        at = of.start + (row + 2) * stride + column + 2
-        index = [at - 1, at - stride, at - stride - 1, at - stride + 1]
-        is_red = of.blue >= 0
-        if self.chroma:
-            index.append(np.where(is_red, at - of.start + of.blue, 0))
-            index += _luma(of, row, column)
-        else:
-            index += [at - 2, at - 2 * stride]
-        around = self._blocks[np.stack(index, 1)]
-        if self.chroma:
-            around[:, 4] *= is_red[:, None]
+        at = of.start + (row + 2) * (of.columns + 3) + column + 2
+        around = self._blocks[np.stack(self._around(of, row, column, at), 1)]
         kinds = np.zeros((count, predictor.KINDS), np.float32)
         edges = (column == 0, row == 0, column == of.columns - 1, row == of.rows - 1)
         kinds[:, :4] = np.stack(edges, 1)
         for scale, kind in predictor.AT_SCALE.items():
             kinds[:, kind] = of.scale == scale
-        kinds[:, predictor.IS_CR] = is_red
+        kinds[:, predictor.IS_CR] = of.blue >= 0
         weight = of.rows * of.columns / of.num_bytes
         return Batch(around, kinds, of.steps, self._blocks[at], weight.astype(np.float32))
+
+    def _around(self, of, row, column, at):
+        """Where the blocks around lie; 0, where zeros are, for none."""
+        stride = of.columns + 3
+        index = [at - 1, at - stride, at - stride - 1, at - stride + 1]
+        if not self.chroma:
+            return [*index, at - 2, at - 2 * stride]
+        blue = np.where(of.blue >= 0, at - of.start + of.blue, 0)
+        return [*index, blue, *_luma(of, row, column)]
 
 
 def _luma(of, row, column):
