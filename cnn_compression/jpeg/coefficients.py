@@ -48,6 +48,7 @@ __all__ = [
     "padded_shape",
     "parse",
     "quantisation_tables",
+    "ratio",
     "write",
 ]
 
@@ -159,6 +160,20 @@ def padded(frame: Frame, coefficients: tuple[np.ndarray, ...]) -> tuple[np.ndarr
         filled[rows:, :, 0] = np.repeat(last, across)
         whole.append(filled)
     return tuple(whole)
+
+
+def ratio(frame: Frame) -> tuple[int, int]:
+    """Luma's blocks to one of chroma's, down and across; (1, 1) of grey.
+
+    Raises:
+        ValueError: it is neither grey nor YCbCr whose chroma has a whole part of luma's blocks.
+    """
+    first, *others = [(one.vertical, one.horizontal) for one in frame.components]
+    down, across = others[0] if others else first
+    if len(others) not in (0, 2) or len(set(others)) > 1 or first[0] % down or first[1] % across:
+        sampled = ", ".join(f"{one.horizontal}x{one.vertical}" for one in frame.components)
+        raise ValueError(f"expected a grey JPEG, or YCbCr of known sampling. Received: {sampled}")
+    return first[0] // down, first[1] // across
 
 
 def _joined(frame, coefficients):
