@@ -15,8 +15,16 @@ from jpeg_files import by_pillow, edited, picture
 from PIL import Image, ImageCms
 
 import cnn_compression
-from cnn_compression.jpeg import coefficients, reading
-from cnn_compression.jpeg.structure import BASELINE, PROGRESSIVE, Component, Frame, Scan
+from cnn_compression.jpeg import coefficients, huffman, reading
+from cnn_compression.jpeg.structure import (
+    BASELINE,
+    PROGRESSIVE,
+    Component,
+    Frame,
+    Scan,
+    segment,
+    slot,
+)
 from cnn_compression.packing import foreseen, jpeg_layout, jpegs, layout, predictors, strips
 from cnn_compression.packing.layout import PackedError
 from cnn_compression.payload.layout import is_payload
@@ -157,6 +165,31 @@ def test_scans_of_every_kind(photos, monkeypatch, marker, script, interval):
     _comes_back(jpeg)
 
 
+@pytest.mark.parametrize("most", [1, 2, 5])
+def test_short_runs_of_blocks_without_coefficients(photos, most):
+    """As encoders make them that know no longer ones."""
+    parsed = coefficients.parse(by_pillow(picture(photos), quality=30, progressive=True))
+    assert max(scan.longest_run for scan in parsed.scans) > 5
+    blocks = coefficients._joined(parsed.frame, parsed.coefficients)
+    parts = []
+    for between, scan in zip(parsed.between, parsed.scans, strict=False):
+        scan = scan._replace(most_run=most)
+        _, counts = coefficients._tokens(parsed.frame, scan, blocks)
+        tables = {key: huffman.optimal(counts[slot(key)]) for key in scan.tables}
+        parts.append((scan._replace(tables=tables), between))
+    heads = []
+    for scan, between in parts:
+        tables = [segment(0xC4, bytes([key]) + table) for key, table in scan.tables.items()]
+        at = between.rindex(b"\xff\xda")
+        heads.append(between[:at] + b"".join(tables) + between[at:])
+    scans = tuple(scan for scan, _ in parts)
+    other = parsed._replace(scans=scans, between=(*heads, parsed.between[-1]))
+    jpeg = coefficients.write(other)
+    with pytest.raises(ValueError, match="coded as libjpeg does not"):
+        coefficients.parse(jpeg)
+    _comes_back(jpeg)
+
+
 def test_blocks_that_fill_up_mcus_may_be_any(photos):
     parsed = coefficients.parse(by_pillow(picture(photos, height=70, width=70), quality=80))
     plain = coefficients.write(parsed)
@@ -223,13 +256,15 @@ def test_further_kinds_that_are_refused(photos, monkeypatch, plain):
 
 
 def test_what_does_not_come_back_is_refused(plain):
-    """An EOB run after blocks that end without one: no encoder that is known writes ZRL there."""
-    parsed = coefficients.parse(plain)
+    reason = "would not come back: it is damaged, or coded in a way that is not foreseen"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coefficients, "write", lambda structure: plain[:-1])
-        with pytest.raises(PackedError, match="would not come back: it is damaged, or coded in"):
+        with pytest.raises(PackedError, match=reason):
             jpegs.pack(plain)
-    assert coefficients.write(parsed) == plain
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jpegs, "unpack", lambda *_: plain[:-1])
+        with pytest.raises(PackedError, match=reason):
+            jpegs.pack(plain)
 
 
 @pytest.mark.parametrize("blocks", [8, 40])

@@ -85,7 +85,7 @@ def parse(jpeg: bytes, max_pixels: int = MAX_PIXELS) -> JPEG:
 def write(structure: JPEG) -> bytes:
     """The bytes that `parse` took apart.
 
-    Progressive scans have the longest runs of blocks without coefficients that libjpeg allows.
+    Runs of blocks without coefficients are as long as scans say; `parse` takes libjpeg's limit.
 
     Raises:
         ValueError: where shapes do not fit the frame, or a coefficient has no code.
@@ -191,7 +191,7 @@ def _tokens(frame, scan, blocks):
     grid = np.array(scan_grid(frame, scan))
     tokens, counts, done = scan_encoding.tokenise(
         *(blocks, scan_units(frame, scan), grid, scan.restart_interval or grid.prod()),
-        *(kind(frame, scan), spectrum(frame, scan)),
+        *(kind(frame, scan), spectrum(frame, scan), scan.most_run),
     )
     if not done:
         raise ValueError("a coefficient takes more bits than JPEG codes")

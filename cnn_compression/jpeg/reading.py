@@ -267,11 +267,11 @@ def _read_coded(coded, tables, scan):
         lookups[slot(key)] = huffman.lookup(table)
     grid, units = np.array(scan_grid(frame, scan)), scan_units(frame, scan)
     stops = np.zeros(len(plain), np.int64)
-    done = scan_decoding.decode_scan(
+    longest_run = scan_decoding.decode_scan(
         *(data, ends, tables.blocks, units, grid, scan.restart_interval or grid.prod()),
         *(kind(frame, scan), spectrum(frame, scan), lookups, stops),
     )
-    if not done:
+    if longest_run == scan_decoding.BROKEN:
         raise ValueError("truncated or damaged JPEG")
     last_bytes = (stops + 7) // 8
     if (last_bytes[:-1] != ends[:-1]).any():
@@ -280,4 +280,4 @@ def _read_coded(coded, tables, scan):
     padding = (data[(stops - 1) // 8] | 255 << spare & 255).astype(np.uint8)
     tail = data[last_bytes[-1] : ends[-1]].tobytes().replace(b"\xff", b"\xff\0")
     fills = np.array([len(fill) - 1 for fill in parts[1::3]], np.int64)
-    return scan._replace(padding=padding, fills=fills, tail=tail)
+    return scan._replace(padding=padding, fills=fills, tail=tail, longest_run=int(longest_run))

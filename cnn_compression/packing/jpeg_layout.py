@@ -26,13 +26,15 @@ picture is a block.
 A scan's ways are for each scan, which has I restart intervals, in their order:
 
     bytes
-        1  flags: 1 padding follows, 2 fill bytes, 4 a tail
+        1  flags: 1 padding follows, 2 fill bytes, 4 a tail, 8 the length of runs
         I  only with flag 1: of each interval, what fills its last byte, as its lowest bits; ones
            above them. Without it: ones
    (I-1).. only with flag 2: numbers, of bytes FF before each RST marker beyond its own; at most
            1,048,576 in all
        1.. only with flag 4: a number, of bytes; these: bytes of coded data, with the stuffed ones,
            that follow the last MCU and mean nothing
+      1-3  only with flag 8: a number, 1..32767: of how many blocks without further coefficients a
+           run is made at most (T.81, G.1.2.2: EOBn); without it 32767
 """
 
 import struct

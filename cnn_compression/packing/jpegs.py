@@ -24,7 +24,7 @@ from cnn_compression.packing.layout import PackedError
 from cnn_compression.payload import layout as payload_layout
 from cnn_compression.payload.layout import MAX_PIXELS
 
-_PADDING, _FILLS, _TAIL = 1, 2, 4  # flags of a scan's ways
+_PADDING, _FILLS, _TAIL, _RUN = 1, 2, 4, 8  # flags of a scan's ways
 _MOST_FILLS = 1 << 20
 _ALL_ONES = 255
 # What the numbers of `kernels` hold, a prediction's rest too; T.81 has 11 bits for 8-bit pictures.
@@ -127,6 +127,7 @@ def _taken_apart(jpeg, networks, max_pixels):
         raise PackedError(str(error)) from None
     if max(int(np.abs(part.astype(np.int32)).max()) for part in blocks) > _LARGEST_LEVEL:
         raise PackedError(f"expected coefficients of {_LARGEST_LEVEL} and less, as of 8 bits")
+    picture = _as_it_is_written(jpeg, picture)
     again = coefficients.padded(frame, coefficients.cropped(frame, blocks))
     header = JPEGHeader(
         networks=networks,
@@ -136,6 +137,19 @@ def _taken_apart(jpeg, networks, max_pixels):
         ways=_ways(picture.scans),
     )
     return header, picture
+
+
+def _as_it_is_written(jpeg, picture):
+    """The structure that gives these bytes: runs end where they may, or where none was longer."""
+    runs = [scan._replace(most_run=scan.longest_run or scan.most_run) for scan in picture.scans]
+    for scans in (picture.scans, tuple(runs)):
+        one = picture._replace(scans=scans)
+        try:
+            if coefficients.write(one) == jpeg:
+                return one
+        except ValueError:  # of codes that are not those that were read
+            continue
+    raise PackedError(_NOT_BACK)
 
 
 def _check(picture):
@@ -178,9 +192,8 @@ def _ways(scans) -> bytes:
     parts, foreseen = [], True
     for scan in scans:
         kinds = ((scan.padding != _ALL_ONES).any(), scan.fills.any(), scan.tail)
-        flags = sum(
-            flag for flag, there in zip((_PADDING, _FILLS, _TAIL), kinds, strict=True) if there
-        )
+        kinds += (scan.most_run < structure.MOST_RUN,)
+        flags = sum(1 << bit for bit, there in enumerate(kinds) if there)
         parts.append(bytes([flags]))
         if flags & _PADDING:
             parts.append(scan.padding.tobytes())
@@ -188,6 +201,8 @@ def _ways(scans) -> bytes:
             parts += [layout.leb128(fill) for fill in scan.fills.tolist()]
         if flags & _TAIL:
             parts += [layout.leb128(len(scan.tail)), scan.tail]
+        if flags & _RUN:
+            parts.append(layout.leb128(scan.most_run))
         foreseen = foreseen and not flags
         if scan.fills.sum() > _MOST_FILLS:
             raise PackedError(f"expected at most {_MOST_FILLS} fill bytes in a scan")
@@ -211,10 +226,14 @@ def _with_ways(picture, ways) -> Iterator[structure.Scan]:
                 fill, at = layout.read_leb128(ways, at)
                 fills.append(fill)
             fills = np.array(fills, np.int64)
-        size = 0
+        tail, most_run = b"", structure.MOST_RUN
         if flags & _TAIL:
             size, at = layout.read_leb128(ways, at)
-        if flags > _PADDING + _FILLS + _TAIL or (fills is not None and fills.sum() > _MOST_FILLS):
+            tail = ways[at : at + size]
+            at += size
+        if flags & _RUN:
+            most_run, at = layout.read_leb128(ways, at)
+        known = flags < 2 * _RUN and 1 <= most_run <= structure.MOST_RUN
+        if not known or (fills is not None and fills.sum() > _MOST_FILLS):
             raise PackedError("damaged: its scans' ways have values that nothing writes")
-        yield scan._replace(padding=padding, fills=fills, tail=ways[at : at + size])
-        at += size
+        yield scan._replace(padding=padding, fills=fills, tail=tail, most_run=most_run)
