@@ -353,7 +353,7 @@ def test_commands_refuse_what_they_cannot_take(packed_folder, command):
         ["cnn-compression: no.cnnp: cut short: the header has 12 bytes and more"],
     )
     status, _, err = command("pack", "x.cnn.jpg")
-    assert status == 1 and "x.cnn.jpg: not a payload" in err[0]
+    assert status == 1 and "x.cnn.jpg: not a JPEG: expected FF D8" in err[0]
     status, _, err = command("unpack", "a.cnn.jpg", "-o", "z.cnn.jpg")
     assert status == 1 and "not a packed payload: expected CNNP" in err[0]
     assert not Path("z.cnn.jpg").exists()
