@@ -255,6 +255,16 @@ def test_further_kinds_that_are_refused(photos, monkeypatch, plain):
         jpegs.pack(plain)
 
 
+def test_coefficients_that_no_picture_has_are_refused():
+    random = np.random.default_rng(0)
+    levels = random.choice([-1, 1], (16, 16, 64)) * random.integers(900, 1024, (16, 16, 64))
+    frame = Frame(BASELINE, 128, 128, (Component(1, 1, 1, 0),))
+    levels = levels.astype(np.int16)
+    jpeg = coefficients.compose(frame, (np.ones(64, np.uint16),), (levels,))
+    with pytest.raises(PackedError, match="this JPEG gets no smaller"):
+        jpegs.pack(jpeg)
+
+
 def test_what_does_not_come_back_is_refused(plain):
     reason = "would not come back: it is damaged, or coded in a way that is not foreseen"
     with pytest.MonkeyPatch.context() as patch:

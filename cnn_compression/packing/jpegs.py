@@ -57,7 +57,11 @@ def pack(jpeg: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
     planes, blocks = _planes(header, picture), picture.coefficients
     if header.padded:
         blocks = coefficients.cropped(picture.frame, blocks)
-    packed = jpeg_layout.write(header, zlib.crc32(jpeg), strips.write(planes, networks, blocks))
+    try:
+        coded = strips.write(planes, networks, blocks)
+    except OverflowError as error:
+        raise PackedError(f"this JPEG gets no smaller: {error}") from None
+    packed = jpeg_layout.write(header, zlib.crc32(jpeg), coded)
     if len(packed) >= len(jpeg):
         raise PackedError(f"this JPEG gets no smaller: {len(jpeg)} bytes, {len(packed)} packed")
     try:
@@ -125,7 +129,7 @@ def _taken_apart(jpeg, networks, max_pixels):
         _check(picture)
     except ValueError as error:
         raise PackedError(str(error)) from None
-    if max(int(np.abs(part.astype(np.int32)).max()) for part in blocks) > _LARGEST_LEVEL:
+    if max(max(part.max(), -int(part.min())) for part in blocks) > _LARGEST_LEVEL:
         raise PackedError(f"expected coefficients of {_LARGEST_LEVEL} and less, as of 8 bits")
     picture = _as_it_is_written(jpeg, picture)
     again = coefficients.padded(frame, coefficients.cropped(frame, blocks))
