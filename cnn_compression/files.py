@@ -30,7 +30,7 @@ def is_payload_name(path: str | os.PathLike) -> bool:
 
 
 def is_packed_name(path: str | os.PathLike) -> bool:
-    """Whether a folder's file is taken for a packed payload."""
+    """Whether a folder's file is taken for a packed file."""
     return os.fspath(path).lower().endswith(PACKED_SUFFIX)
 
 
@@ -44,8 +44,13 @@ def payload_name(name: str) -> str:
     return posixpath.splitext(name)[0] + PAYLOAD_SUFFIX
 
 
+def jpeg_name(name: str) -> str:
+    """The name of the JPEG, no payload, that was packed: `a/photo.cnnp` -> `a/photo.jpg`."""
+    return posixpath.splitext(name)[0] + ".jpg"
+
+
 def packed_name(name: str) -> str:
-    """The name of an image's, or of a payload's, packing: `a/photo.cnn.jpg` -> `a/photo.cnnp`."""
+    """The name of an image's, or of a JPEG's, packing: `a/photo.cnn.jpg` -> `a/photo.cnnp`."""
     return _stem(name) + PACKED_SUFFIX
 
 

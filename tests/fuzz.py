@@ -10,7 +10,8 @@ mean the same inputs everywhere.
 Payloads must be refused unless what their checksum covers is as it was; those that are given a true
 checksum again must be refused, or their JPEG be of the size that the header says. Of image files,
 an error must be the reader's own, in a graph one of a wrong argument, but not that memory ran out,
-and an image no larger than allowed. Packed payloads must be refused unless nothing was changed.
+and an image no larger than allowed. Packed files must be refused unless nothing was changed;
+JPEGs to pack are, so that they come back, or are refused.
 """
 
 import contextlib
@@ -87,6 +88,9 @@ def good_files():
         files[f"payload-{name}"] = files[f"resealed-{name}"] = path.read_bytes()
     for path in sorted(GOLDEN.glob("packed/version2/*.cnnp")):
         files[f"packed-{path.name.split('.')[0]}"] = path.read_bytes()
+    for path in sorted(GOLDEN.glob("packed/jpegs/*.cnnp")):
+        files[f"packed-{path.stem}"] = path.read_bytes()
+        files[f"topack-{path.stem}"] = path.with_suffix(".jpg").read_bytes()
     files["png-resealed"] = files["png"]
     return {
         kind: file
@@ -155,7 +159,7 @@ def work(files):
 
     from cnn_compression import images
     from cnn_compression.jpeg import coding
-    from cnn_compression.packing import payloads
+    from cnn_compression.packing import jpegs
     from cnn_compression.payload import layout, layout_ops
     from cnn_compression.tensors.attempts import attempt
 
@@ -181,7 +185,10 @@ def work(files):
             assert not verify(data).numpy() and decode(data)[1]
             continue
         if kind.startswith("packed"):
-            payloads.unpack(data)
+            jpegs.unpack(data)
+            continue
+        if kind.startswith("topack"):
+            jpegs.pack(data)
             continue
         images.read_contents(data, (255, 255, 255), MAX_PIXELS)
         in_graph(data, errors)
@@ -210,8 +217,16 @@ def work(files):
                     outcome = "read" if fine else f"WRONG: {image.shape} {header}"
         elif kind.startswith("packed"):
             try:
-                payloads.unpack(data, MAX_PIXELS)
+                jpegs.unpack(data, MAX_PIXELS)
                 outcome = "same" if data == files[kind] else "WRONG: accepted"
+            except layout.PayloadError:
+                outcome = "refused"
+            except Exception as error:
+                outcome = f"WRONG: {type(error).__name__}: {error}"[:300]
+        elif kind.startswith("topack"):
+            try:
+                jpegs.pack(data, MAX_PIXELS)
+                outcome = "read"  # and compared
             except layout.PayloadError:
                 outcome = "refused"
             except Exception as error:

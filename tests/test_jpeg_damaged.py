@@ -83,7 +83,9 @@ def test_kernels_stay_inside_on_random_bits_and_random_coefficients(monkeypatch)
                 )
             for most in (1, 3, 300, 32767):
                 blocks = random.integers(-most - 1, most + 1, (12, 64)).astype(np.int16)
-                tokens, counts, done = scan_encoding.tokenise(blocks, units, grid, 2, kind, bounds)
+                tokens, counts, done = scan_encoding.tokenise(
+                    blocks, units, grid, 2, kind, bounds, 32767
+                )
                 codes = np.full([scan_encoding.SLOTS, 256], 16 << 16 | 0xFFFF, np.uint32)
                 codes[8:] = 0
                 padding, stops = np.zeros(2, np.uint8), np.zeros(2, np.int64)

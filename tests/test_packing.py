@@ -18,7 +18,7 @@ from small_pairs import pair
 from cnn_compression import metadata
 from cnn_compression.codec import Codec
 from cnn_compression.jpeg import coefficients
-from cnn_compression.packing import exact, layout, payloads, predictors
+from cnn_compression.packing import exact, layout, payloads, predictors, strips
 from cnn_compression.packing.layout import PackedError
 from cnn_compression.payload import layout as payload_layout
 from cnn_compression.payload.layout import PayloadError
@@ -86,7 +86,7 @@ def test_strips_are_independent_and_give_the_same_whatever_works_on_them(
 ):
     payload = codec.encode(photos["coffee"], 75)
     whole = payloads.pack(payload)
-    monkeypatch.setattr(payloads, "_STRIP_BLOCKS", blocks)
+    monkeypatch.setattr(strips, "_BLOCKS", blocks)
     packed = payloads.pack(payload)
     assert len(packed) > len(whole)
     assert payloads.unpack(packed) == payload
@@ -202,7 +202,7 @@ def test_no_picture_takes_fewer_bytes_than_its_blocks_need():
 
 def test_what_gets_no_smaller_is_kept_as_it_is(codec, photos, monkeypatch):
     payload = codec.encode(photos["coffee"][:40, :40], 70)
-    monkeypatch.setattr(payloads, "_write", lambda *_: [bytes(len(payload))])
+    monkeypatch.setattr(strips, "write", lambda *_: [bytes(len(payload))])
     packed = payloads.pack(payload)
     assert packed == layout.store(payload) and len(packed) == len(payload) + 9
     assert payloads.unpack(packed) == payload
@@ -353,7 +353,7 @@ def test_commands_refuse_what_they_cannot_take(packed_folder, command):
         ["cnn-compression: no.cnnp: cut short: the header has 12 bytes and more"],
     )
     status, _, err = command("pack", "x.cnn.jpg")
-    assert status == 1 and "x.cnn.jpg: not a payload" in err[0]
+    assert status == 1 and "x.cnn.jpg: not a JPEG: expected FF D8" in err[0]
     status, _, err = command("unpack", "a.cnn.jpg", "-o", "z.cnn.jpg")
     assert status == 1 and "not a packed payload: expected CNNP" in err[0]
     assert not Path("z.cnn.jpg").exists()

@@ -27,8 +27,8 @@ from cnn_compression.cli import common, words
 VERBS = {
     "encode": "images -> payloads, JPEG files that any viewer opens",
     "decode": "payloads -> restored images",
-    "pack": "payloads -> the same in a third fewer bytes, which are no JPEG until unpacked",
-    "unpack": "packed payloads -> payloads, byte for byte",
+    "pack": "JPEGs -> the same in a quarter or a third fewer bytes, no JPEG until unpacked",
+    "unpack": "packed files -> the JPEGs, byte for byte",
     "info": "what payloads say of themselves, one line each",
     "train": "photographs -> a model",
     "train_packing": "photographs -> the networks that pack predicts with",

@@ -8,6 +8,7 @@ from absl import flags
 from cnn_compression import files
 from cnn_compression.cli import common, file_loop, streams, words
 from cnn_compression.cli.tally import Result, Tally
+from cnn_compression.packing import jpeg_layout
 from cnn_compression.packing import layout as packed_layout
 from cnn_compression.payload import layout
 
@@ -17,8 +18,8 @@ usage: cnn-compression info FILES...
 Says what is in payloads, packed or not, one line each: size of the original (width x height) and
 its channels, the quality that was asked and the JPEG's own, bits per pixel of the original, bytes,
 the model that restores it, size of the preview, which is a quarter of the original's, half or all
-of it. A folder stands for the *{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX} in it,
-- for standard input.
+of it. Of a packed JPEG that is no payload it says what of this there is. A folder stands for the
+*{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX} in it, - for standard input.
 Only the headers are read: it is `decode` that finds damage.
 """
 
@@ -40,6 +41,8 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 def _describe(source: Path) -> Result:
     data = streams.read(source)
+    if jpeg_layout.is_packed(data):
+        return _of_jpeg(source, data)
     size, packed = len(data), packed_layout.is_packed(data)
     stored = packed_layout.stored(data)
     if packed and stored is None:
@@ -60,6 +63,21 @@ def _describe(source: Path) -> Result:
         f"preview {preview_width}x{preview_height}{', packed' if packed else ''}"
     )
     return Result(size, 0, size, pixels, line=line)
+
+
+def _of_jpeg(source, data):
+    """Of a packed JPEG that is no payload."""
+    header, _ = jpeg_layout.read(data)
+    height, width, components = header.shape
+    pixels = height * width
+    if not pixels:
+        raise packed_layout.PackedError(f"damaged: {width}x{height} pixels")
+    line = (
+        f"{common.shown(source)}: {width}x{height}, {'grey' if components == 1 else 'colour'}, "
+        f"{f'JPEG quality {header.quality}, ' if header.quality else ''}"
+        f"{8 * len(data) / pixels:.3f} bpp, {len(data)} bytes, no payload, packed"
+    )
+    return Result(len(data), 0, len(data), pixels, line=line)
 
 
 def _model_of(header: packed_layout.Header) -> str:

@@ -1,4 +1,4 @@
-"""`cnn-compression unpack`: packed payloads -> payloads."""
+"""`cnn-compression unpack`: packed files -> the JPEGs that were packed."""
 
 from pathlib import Path
 
@@ -8,20 +8,20 @@ from cnn_compression import files
 from cnn_compression.cli import common, file_loop, streams
 from cnn_compression.cli.encode import accept
 from cnn_compression.cli.tally import Result
-from cnn_compression.packing import layout
+from cnn_compression.packing import jpeg_layout, layout
 from cnn_compression.payload.layout import PAYLOAD_SUFFIX
 
 HELP = f"""
 usage: cnn-compression unpack [flags] FILES...
 
-Unpacks what `pack`, or `encode --pack`, wrote: into the payload, byte for byte, a JPEG again.
-A folder stands for the *{layout.PACKED_SUFFIX} in it; - is standard input, whose payload goes to
-standard output unless -o says otherwise.
+Unpacks what `pack`, or `encode --pack`, wrote: into the payload or the other JPEG that was packed,
+byte for byte. A folder stands for the *{layout.PACKED_SUFFIX} in it; - is standard input, whose
+JPEG goes to standard output unless -o says otherwise.
 """
 
 
 def add_flags(values: flags.FlagValues) -> None:
-    common.add_output_flags(values, f"<stem>{PAYLOAD_SUFFIX}")
+    common.add_output_flags(values, f"<stem>{PAYLOAD_SUFFIX}, or <stem>.jpg of no payload")
     common.add_max_pixels_flag(values)
 
 
@@ -29,7 +29,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     conversion = file_loop.Conversion(
         keep=files.is_packed_name,
         kind=f"*{layout.PACKED_SUFFIX} files",
-        rename=lambda source: files.payload_name(source.name),
+        rename=_rename,
         accept=accept,
         read=_read,
         open_model=lambda alone: _open(values),
@@ -37,19 +37,31 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     return file_loop.convert(values, arguments, conversion, jobs=1)
 
 
+def _rename(source: Path) -> str:
+    if not streams.is_stream(source):
+        with open(source, "rb") as file:
+            if jpeg_layout.is_packed(file.read(8)):
+                return files.jpeg_name(source.name)
+    return files.payload_name(source.name)
+
+
 def _read(source: Path, output: Path) -> tuple[bytes, int]:
     packed = streams.read(source)
-    header, _ = layout.read(packed)
-    return packed, header.height * header.width
+    if jpeg_layout.is_packed(packed):
+        height, width, _ = jpeg_layout.read(packed)[0].shape
+    else:
+        header, _ = layout.read(packed)
+        height, width = header.height, header.width
+    return packed, height * width
 
 
 def _open(values):
-    from cnn_compression.packing import payloads  # its compiler takes a second to import
+    from cnn_compression.packing import jpegs  # its compiler takes a second to import
 
     def unpack(read, output):
         packed, pixels = read
-        payload = payloads.unpack(packed, values.max_pixels)
-        streams.write(output, payload, values.overwrite)
-        return Result(len(packed), len(payload), len(payload), pixels, output)
+        jpeg = jpegs.unpack(packed, values.max_pixels)
+        streams.write(output, jpeg, values.overwrite)
+        return Result(len(packed), len(jpeg), len(jpeg), pixels, output)
 
     return unpack

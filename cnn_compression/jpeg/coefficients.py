@@ -48,6 +48,7 @@ __all__ = [
     "padded_shape",
     "parse",
     "quantisation_tables",
+    "ratio",
     "write",
 ]
 
@@ -84,7 +85,7 @@ def parse(jpeg: bytes, max_pixels: int = MAX_PIXELS) -> JPEG:
 def write(structure: JPEG) -> bytes:
     """The bytes that `parse` took apart.
 
-    Progressive scans have the longest runs of blocks without coefficients that libjpeg allows.
+    Runs of blocks without coefficients are as long as scans say; `parse` takes libjpeg's limit.
 
     Raises:
         ValueError: where shapes do not fit the frame, or a coefficient has no code.
@@ -161,6 +162,20 @@ def padded(frame: Frame, coefficients: tuple[np.ndarray, ...]) -> tuple[np.ndarr
     return tuple(whole)
 
 
+def ratio(frame: Frame) -> tuple[int, int]:
+    """Luma's blocks to one of chroma's, down and across; (1, 1) of grey.
+
+    Raises:
+        ValueError: it is neither grey nor YCbCr whose chroma has a whole part of luma's blocks.
+    """
+    first, *others = [(one.vertical, one.horizontal) for one in frame.components]
+    down, across = others[0] if others else first
+    if len(others) not in (0, 2) or len(set(others)) > 1 or first[0] % down or first[1] % across:
+        sampled = ", ".join(f"{one.horizontal}x{one.vertical}" for one in frame.components)
+        raise ValueError(f"expected a grey JPEG, or YCbCr of known sampling. Received: {sampled}")
+    return first[0] // down, first[1] // across
+
+
 def _joined(frame, coefficients):
     """The blocks of all components, int16 `[B, 64]`."""
     check_frame(frame)
@@ -176,7 +191,7 @@ def _tokens(frame, scan, blocks):
     grid = np.array(scan_grid(frame, scan))
     tokens, counts, done = scan_encoding.tokenise(
         *(blocks, scan_units(frame, scan), grid, scan.restart_interval or grid.prod()),
-        *(kind(frame, scan), spectrum(frame, scan)),
+        *(kind(frame, scan), spectrum(frame, scan), scan.most_run),
     )
     if not done:
         raise ValueError("a coefficient takes more bits than JPEG codes")

@@ -34,6 +34,17 @@ _DHT, _SOS, _EOI, _DQT, _DRI = 0xC4, 0xDA, 0xD9, 0xDB, 0xDD
 _RESTART = re.compile(rb"(?<!\xff)(\xff+)([\xd0-\xd7])")  # looks at each run of FF once
 
 
+def _kind(marker):
+    """What a marker stands for that is not read (T.81, table B.1)."""
+    if marker == 0xC3:
+        return "lossless"
+    if marker in (0xC5, 0xC6, 0xC7, 0xDE, 0xDF):
+        return "hierarchical"
+    if 0xC9 <= marker <= 0xCF:
+        return "arithmetic coding"
+    return "unknown"
+
+
 class JPEG(NamedTuple):
     """A JPEG, taken apart.
 
@@ -77,7 +88,9 @@ class _Tables:
         elif marker == _DRI:
             [self.restart_interval] = struct.unpack(">H", _exactly(body, 2))
         else:
-            raise ValueError(f"JPEG of a kind that is not read: it has marker FF{marker:02X}")
+            raise ValueError(
+                f"JPEG of a kind that is not read: {_kind(marker)}, marker FF{marker:02X}"
+            )
 
     def _read_frame(self, marker, body):
         if self.frame:
@@ -138,8 +151,8 @@ class _Tables:
             raise ValueError("damaged JPEG: a scan without its Huffman tables")
         return scan._replace(tables={key: self.huffman[key] for key in needed})
 
-    def prepare(self, scan):
-        """Makes room for a scan's coefficients; a bit that was there before is refused."""
+    def take(self, scan):
+        """Takes in that a scan comes; a bit that was there before is refused."""
         progressive = self.frame.marker == PROGRESSIVE
         band = range(scan.first, scan.last + 1) if progressive else [0]
         before = scan.high if progressive and scan.high else None
@@ -152,6 +165,9 @@ class _Tables:
             if coded != [before] * len(coded) or (scan.first and (index, 0) not in self.coded):
                 raise ValueError("damaged JPEG: the order of its scans")
             self.coded |= {(index, k): scan.low for k in band}
+
+    def prepare(self):
+        """Makes room for the coefficients."""
         if self.blocks is None:
             shapes = [padded_shape(self.frame, i) for i in range(len(self.frame.components))]
             self.blocks = np.zeros([sum(rows * columns for rows, columns in shapes), 64], np.int16)
@@ -172,13 +188,42 @@ def _exactly(body, size):
 def read(jpeg: bytes, max_pixels: int) -> JPEG:
     """Takes a JPEG apart; see `coefficients.parse`, which checks that it can be put together."""
     tables = _Tables(len(jpeg), max_pixels)
+    scans, between = _walk(jpeg, tables, _read_coded)
+    coefficients = _split(tables.frame, tables.blocks)
+    return JPEG(tables.frame, _steps(tables), coefficients, scans, between)
+
+
+def read_segments(segments: bytes, max_pixels: int) -> JPEG:
+    """Takes apart what a JPEG is without its scans' coded data: all of `between`, joined.
+
+    Returns:
+        The JPEG that `read` gives, but for its coefficients, which are (), and for what of its
+        scans the coded data say.
+
+    Raises:
+        ValueError: as `read`; nothing has been allocated.
+    """
+
+    def nothing(coded, tables, scan):
+        if coded:
+            raise ValueError("damaged JPEG: coded data between its segments")
+        tables.take(scan)
+        return scan
+
+    tables = _Tables(math.inf, max_pixels)
+    scans, between = _walk(segments, tables, nothing)
+    return JPEG(tables.frame, _steps(tables), (), scans, between)
+
+
+def _walk(jpeg, tables, take_scan):
+    """A JPEG's scans and what is between them; `take_scan` (coded data, tables, scan) -> scan."""
     scans, between, done, marker = [], [], 0, None
     for marker, start, end in segments(jpeg, MOST_SCANS):
         head_end = start + 2 + int.from_bytes(jpeg[start + 2 : start + 4], "big")
         if marker == _SOS:
             scan = tables.read_scan(jpeg[start + 4 : head_end])
             between.append(jpeg[done:head_end])
-            scans.append(_read_coded(jpeg[head_end:end], tables, scan))
+            scans.append(take_scan(jpeg[head_end:end], tables, scan))
             done = end
         elif KINDS[marker] == PICTURE:
             tables.read(marker, jpeg[start + 4 : end])
@@ -187,11 +232,11 @@ def read(jpeg: bytes, max_pixels: int) -> JPEG:
     if tables.frame is None or len(tables.steps) < len(tables.frame.components):
         raise ValueError("damaged JPEG: it has no scan of each component")
     between.append(jpeg[done:])
-    frame = tables.frame
-    indices = range(len(frame.components))
-    quantisation = tuple(tables.steps[index] for index in indices)
-    coefficients = _split(frame, tables.blocks)
-    return JPEG(frame, quantisation, coefficients, tuple(scans), tuple(between))
+    return tuple(scans), tuple(between)
+
+
+def _steps(tables):
+    return tuple(tables.steps[index] for index in range(len(tables.frame.components)))
 
 
 def _split(frame, blocks):
@@ -212,7 +257,8 @@ def _read_coded(coded, tables, scan):
         raise ValueError("damaged JPEG: a scan's restart markers")
     if any(number[0] != 0xD0 + i % 8 for i, number in enumerate(parts[2::3])):
         raise ValueError("damaged JPEG: the order of a scan's restart markers")
-    tables.prepare(scan)
+    tables.take(scan)
+    tables.prepare()
     plain = [part.replace(b"\xff\0", b"\xff") for part in parts[::3]]
     data = np.frombuffer(b"".join([*plain, bytes(scan_decoding.MARGIN)]), np.uint8)
     ends = np.cumsum([len(part) for part in plain])
@@ -221,11 +267,11 @@ def _read_coded(coded, tables, scan):
         lookups[slot(key)] = huffman.lookup(table)
     grid, units = np.array(scan_grid(frame, scan)), scan_units(frame, scan)
     stops = np.zeros(len(plain), np.int64)
-    done = scan_decoding.decode_scan(
+    longest_run = scan_decoding.decode_scan(
         *(data, ends, tables.blocks, units, grid, scan.restart_interval or grid.prod()),
         *(kind(frame, scan), spectrum(frame, scan), lookups, stops),
     )
-    if not done:
+    if longest_run == scan_decoding.BROKEN:
         raise ValueError("truncated or damaged JPEG")
     last_bytes = (stops + 7) // 8
     if (last_bytes[:-1] != ends[:-1]).any():
@@ -234,4 +280,4 @@ def _read_coded(coded, tables, scan):
     padding = (data[(stops - 1) // 8] | 255 << spare & 255).astype(np.uint8)
     tail = data[last_bytes[-1] : ends[-1]].tobytes().replace(b"\xff", b"\xff\0")
     fills = np.array([len(fill) - 1 for fill in parts[1::3]], np.int64)
-    return scan._replace(padding=padding, fills=fills, tail=tail)
+    return scan._replace(padding=padding, fills=fills, tail=tail, longest_run=int(longest_run))

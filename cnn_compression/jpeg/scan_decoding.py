@@ -88,7 +88,7 @@ def _sequential_ac(data, position, block, lookup):
 
 @compiled
 def _first_ac(data, position, block, lookup, first, last, low, run_of_ends):
-    """`run_of_ends[0]` is EOBRUN: blocks, from this one on, that have no more."""
+    """`run_of_ends` is EOBRUN: blocks, from this one on, that have no more; and the longest one."""
     if run_of_ends[0] > 0:
         run_of_ends[0] -= 1
         return position
@@ -100,7 +100,8 @@ def _first_ac(data, position, block, lookup, first, last, low, run_of_ends):
         run, size = symbol >> 4, symbol & 15
         if size == 0:
             if run != 15:
-                run_of_ends[0] = (np.int64(1) << run) + _bits(data, position, run) - 1
+                ends = (np.int64(1) << run) + _bits(data, position, run)
+                run_of_ends[0], run_of_ends[1] = ends - 1, max(run_of_ends[1], ends)
                 return position + run
             k += 16
             continue
@@ -146,7 +147,8 @@ def _refined_ac(data, position, block, lookup, first, last, low, run_of_ends):
         if size > 1:
             return BROKEN
         if size == 0 and run != 15:
-            run_of_ends[0] = (np.int64(1) << run) + _bits(data, position, run)
+            ends = (np.int64(1) << run) + _bits(data, position, run)
+            run_of_ends[0], run_of_ends[1] = ends, max(run_of_ends[1], ends)
             position += run
             break
         positive = _bits(data, position, size)
@@ -198,10 +200,11 @@ def decode_scan(data, ends, blocks, units, grid, interval, kind, spectrum, looku
         stops: int64 `[intervals]`, written to: the bits after which each interval's last MCU ends.
 
     Returns:
-        True, or False where the data are no such scan.
+        The longest run of blocks that have no more coefficients, 0 where there is none; -1 where
+        the data are no such scan.
     """
     predictions = np.zeros(4, np.int64)
-    run_of_ends = np.zeros(1, np.int64)
+    run_of_ends = np.zeros(2, np.int64)
     position, part, left = np.int64(0), 0, interval
     for row in range(grid[0]):
         for column in range(grid[1]):
@@ -211,7 +214,7 @@ def decode_scan(data, ends, blocks, units, grid, interval, kind, spectrum, looku
                 part += 1
                 predictions[:] = 0
                 if run_of_ends[0] > 0:
-                    return False
+                    return BROKEN
             left -= 1
             for u in range(len(units)):
                 base, down, right, component, dc, ac = units[u]
@@ -221,6 +224,6 @@ def decode_scan(data, ends, blocks, units, grid, interval, kind, spectrum, looku
                     *(predictions, component, run_of_ends),
                 )
                 if position == BROKEN or position > ends[part] * 8:
-                    return False
+                    return BROKEN
     stops[part] = position
-    return run_of_ends[0] == 0
+    return run_of_ends[1] if run_of_ends[0] == 0 else BROKEN

@@ -15,7 +15,6 @@ from cnn_compression.jpeg.scan_decoding import FIRST_AC, FIRST_DC, REFINED_AC, S
 
 SLOTS = 10
 _PLAIN, _RESTART = 8, 9  # bits without a symbol; an interval's end
-_MOST_ENDS = 0x7FFF  # of a run of blocks that have no more coefficients
 _MOST_HELD = 1000 - 64 + 1  # correction bits: libjpeg's MAX_CORR_BITS - DCTSIZE2 + 1
 _MOST_TOKENS = 512  # that a block gives: it may end a run with 1,000 bits, and has 64 coefficients
 
@@ -181,10 +180,11 @@ def _longer(tokens, n):
 
 
 @compiled
-def tokenise(blocks, units, grid, interval, kind, spectrum):
+def tokenise(blocks, units, grid, interval, kind, spectrum, most_ends):
     """One scan's tokens.
 
-    Args: as of `scan_decoding.decode_scan`.
+    Args: as of `scan_decoding.decode_scan`, and
+        most_ends: int64, how many blocks a run of those has that have no more coefficients.
 
     Returns:
         tokens: uint32 `[N]`.
@@ -194,7 +194,7 @@ def tokenise(blocks, units, grid, interval, kind, spectrum):
     tokens = np.empty(grid[0] * grid[1] * len(units) + 2 * _MOST_TOKENS, np.uint32)
     predictions = np.zeros(4, np.int64)
     # Blocks in the run of EOBs, how many it may have, and the correction bits held for it.
-    run = np.array([0, 1 if kind == SEQUENTIAL else _MOST_ENDS, 0])
+    run = np.array([0, 1 if kind == SEQUENTIAL else most_ends, 0])
     held = np.empty(1024, np.uint8)
     n, left, ac = np.int64(0), interval, np.int64(0)
     for row in range(grid[0]):

@@ -15,6 +15,7 @@ from cnn_compression.jpeg.scan_decoding import (
 
 BASELINE, EXTENDED, PROGRESSIVE = 0xC0, 0xC1, 0xC2  # starts of frames
 DC_TABLES, AC_TABLES = 0x00, 0x10  # what DHT adds to a table's destination
+MOST_RUN = 0x7FFF  # T.81, G.1.2.2: what EOB14 tells, and libjpeg makes
 _MOST_BLOCKS = 10  # of an interleaved MCU (T.81, B.2.3)
 
 
@@ -49,6 +50,8 @@ class Scan(NamedTuple):
             above them.
         fills: int64 `[intervals - 1]`, bytes FF before each RST marker beyond its own.
         tail: bytes of coded data that nothing is coded in.
+        longest_run, most_run: of progressive scans' runs of blocks that have no more coefficients,
+            the longest that was read, and how many blocks one has at most when it is written.
     """
 
     components: tuple[int, ...]
@@ -63,6 +66,8 @@ class Scan(NamedTuple):
     padding: np.ndarray | None = None
     fills: np.ndarray | None = None
     tail: bytes = b""
+    longest_run: int = 0
+    most_run: int = MOST_RUN
 
 
 def check_frame(frame: Frame) -> None:

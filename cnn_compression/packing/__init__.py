@@ -1,1 +1,1 @@
-"""payload <-> packed: the same JPEG in fewer bytes."""
+"""JPEG <-> packed: the same JPEG, a payload or any other, in fewer bytes."""

@@ -183,6 +183,59 @@ class PredictorNetwork(keras.Model):
         }
         return integers(weights)
 
+    def start_from(self, net):
+        """Sets the weights to those of a `Predictor`: `integers` gives it again.
+
+        Raises:
+            ValueError: it is of other widths.
+        """
+        try:
+            for name, weight in floats(net).items():
+                getattr(self, name).assign(weight)
+        except ValueError as error:
+            raise ValueError("expected a predictor of the network's widths") from error
+
+
+def floats(net):
+    """`Predictor` -> a dict of the network's float arrays by name: what `integers` undoes."""
+
+    def real(name):
+        array = getattr(net, name)
+        # Sums are integers of 32 bits, and stand for activations.
+        return array / ((ONE if array.dtype == np.int32 else 1) * 2.0**SHIFT)
+
+    def of_signs(positive, negative, blocks):
+        """The inverse of `integers`' `signs`."""
+        positive, negative = real(positive), real(negative)
+        both = np.stack([positive - negative, positive + negative]) / 2
+        both = both.reshape(2, blocks, 64, -1).transpose(1, 0, 2, 3)
+        return both.reshape(128 * blocks, -1)
+
+    steps = 4 * real("steps")
+    return {
+        "trunk1": of_signs("trunk1_positive", "trunk1_negative", len(net.trunk1_positive) // 64),
+        "trunk1_bias": real("trunk1_bias") + 0.8 * steps.sum(0),
+        "steps": steps,
+        "kinds": real("kinds"),
+        "trunk2": real("trunk2")[0].T,
+        "trunk2_bias": real("trunk2_bias")[0],
+        "last1": real("last1")[0].T,
+        "last1_bias": real("last1_bias")[0],
+        "last2": real("last2")[0].T,
+        "last2_bias": real("last2_bias")[0],
+        "features": real("features").transpose(2, 0, 1).reshape(net.features.shape[2], -1),
+        "features_bias": real("features_bias").reshape(-1),
+        "own": of_signs("own_positive", "own_negative", 1),
+        "of_last": real("of_last"),
+        "predicted": real("predicted").transpose(0, 2, 1),
+        "hidden": real("hidden").transpose(0, 2, 1),
+        "hidden_bias": real("hidden_bias")[:, None],
+        "decisions": real("decisions").transpose(0, 2, 1),
+        "decisions_bias": real("decisions_bias")[:, None],
+        "around": real("around"),
+        "itself": real("itself"),
+    }
+
 
 def integers(weights):
     """A dict of the network's float arrays by name -> `Predictor`."""

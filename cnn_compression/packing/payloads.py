@@ -1,27 +1,26 @@
 """payload -> packed -> payload: the same JPEG, byte for byte, in three quarters of the bytes.
 
 A payload's JPEG is taken apart into its coefficients; all else that is in it follows from the few
-numbers of `layout`. The coefficients go through `kernels` in strips, each for itself.
+numbers of `layout`.
 """
 
-import os
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from cnn_compression.jpeg import coefficients, reading
-from cnn_compression.packing import kernels, layout, predictor, predictors, range_coder
+from cnn_compression.packing import layout, predictor, predictors, strips
 from cnn_compression.packing.layout import Header, PackedError
 from cnn_compression.payload import layout as payload_layout
 from cnn_compression.payload.layout import MAX_PIXELS, PayloadError
 from cnn_compression.process import check_not_forked, start_tensorflow
 
-# A strip's blocks of luma, about: enough for one core to be quick, and for what a strip does not
-# know of the one above it not to count.
-_STRIP_BLOCKS = 4096
 _NOT_BACK = "this payload would not come back: it is damaged, or another program wrote it anew"
+
+
+class WrittenAnewError(PackedError):
+    """A payload that does not follow from its header and its coefficients."""
 
 
 def pack(payload: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
@@ -41,7 +40,7 @@ def pack(payload: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
     networks, name = predictors.find()
     header, blocks = _taken_apart(payload, networks.model, name, max_pixels)
     try:
-        packed = layout.write(header, _write(header, networks, blocks))
+        packed = layout.write(header, strips.write(_planes(header), networks, blocks))
     except OverflowError:  # of coefficients that no picture has
         packed = b""
     if not 0 < len(packed) < len(payload):  # so too of a flat picture at a high quality
@@ -50,7 +49,7 @@ def pack(payload: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
         if unpack(packed, max_pixels) != payload:
             raise PackedError("another payload came out")
     except PackedError as error:
-        raise PackedError(_NOT_BACK) from error
+        raise WrittenAnewError(_NOT_BACK) from error
     return packed
 
 
@@ -91,9 +90,9 @@ def _taken_apart(payload, model, networks, max_pixels):
     try:
         foreseen = _frame(layout.checked(packed_header))
     except PackedError as error:
-        raise PackedError(_NOT_BACK) from error
+        raise WrittenAnewError(_NOT_BACK) from error
     if frame != foreseen:
-        raise PackedError(_NOT_BACK)
+        raise WrittenAnewError(_NOT_BACK)
     return packed_header, coefficients.cropped(frame, structure.coefficients)
 
 
@@ -154,11 +153,9 @@ def unpack(packed: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
         networks, _ = predictors.find(header.networks)
     except ValueError as error:
         raise PackedError(str(error)) from None
-    frame = _frame(header)
-    shapes = [coefficients.block_shape(frame, n) for n in range(len(frame.components))]
-    count = len(_strips(frame)) - 1
-    strips = layout.split(packed, at, count, sum(rows * columns for rows, columns in shapes))
-    blocks = _read(header, networks, strips)
+    planes = _planes(header)
+    coded = layout.split(packed, at, planes.strips, planes.blocks)
+    blocks = strips.read(planes, networks, coded)
     try:
         payload = _payload(header, networks.model, blocks)
     except ValueError:  # of coefficients that JPEG cannot code
@@ -177,79 +174,11 @@ def _frame(header):
     )
 
 
-def _strips(frame):
-    """Where strips start, in rows of MCUs, and where the last one ends."""
-    down = frame.components[0].vertical
-    rows, columns = coefficients.padded_shape(frame, 0)
-    count = max(1, (rows * columns + _STRIP_BLOCKS // 2) // _STRIP_BLOCKS)
-    return [number * (rows // down) // count for number in range(count + 1)]
-
-
-def _rows(frame, number):
-    """The rows of blocks of each component that a strip has."""
-    first, last = _strips(frame)[number : number + 2]
-    slices = []
-    for index, component in enumerate(frame.components):
-        rows, _ = coefficients.block_shape(frame, index)
-        slices.append(slice(first * component.vertical, min(last * component.vertical, rows)))
-    return slices
-
-
-def _write(header, networks, blocks):
-    """The bytes of each strip."""
+def _planes(header):
     frame = _frame(header)
-
-    def one(number):
-        rows = _rows(frame, number)
-        parts = [part[there] for part, there in zip(blocks, rows, strict=True)]
-        coder = range_coder.writer(256 + 4 * sum(part.size for part in parts))
-        planes = [np.pad(part, ((2, 0), (2, 1), (0, 0))) for part in parts]
-        _code(header, networks, coder, planes)
-        return range_coder.finish(*coder)
-
-    return _in_threads(one, len(_strips(frame)) - 1)
-
-
-def _read(header, networks, strips):
-    """The coefficients of each component; raises PackedError."""
-    frame = _frame(header)
-
-    def one(number):
-        coder, planes = range_coder.reader(strips[number]), []
-        for index, rows in enumerate(_rows(frame, number)):
-            _, columns = coefficients.block_shape(frame, index)
-            planes.append(np.zeros((rows.stop - rows.start + 2, columns + 3, 64), np.int16))
-        _code(header, networks, coder, planes)
-        if not range_coder.is_finished(*coder):
-            raise PackedError("damaged: its coded bits do not end where they should")
-        return [plane[2:, 2:-1] for plane in planes]
-
-    parts = _in_threads(one, len(strips))
-    return tuple(np.concatenate(component) for component in zip(*parts, strict=True))
-
-
-def _in_threads(function, count):
-    """[function(0), ...]: after the first that fails no other is begun."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        futures = [threads.submit(function, number) for number in range(count)]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            threads.shutdown(cancel_futures=True)
-
-
-def _code(header, networks, coder, planes):
-    """Codes a strip's planes, or fills them from what the coder reads."""
-    components = _frame(header).components
-    tables = coefficients.quantisation_tables(header.quality, header.channels)
-    ratio = np.array([components[0].vertical, components[0].horizontal], np.int32)
-    three = tuple(planes) if len(planes) == 3 else tuple(planes) * 3  # grey has no Cb and Cr
-    for own in range(len(planes)):
-        net = networks.chroma if own else networks.luma
-        kinds = [predictor.AT_SCALE[header.scale]] + [predictor.IS_CR] * (own == 2)
-        steps = tables[own].astype(np.int32)
-        base, room = predictor.base(net, steps, kinds), predictor.working_room(net)
-        kernels.code_plane(net, *coder, base, three, own, steps, ratio, room)
+    shapes = [coefficients.block_shape(frame, n) for n in range(len(frame.components))]
+    steps = coefficients.quantisation_tables(header.quality, header.channels)
+    return strips.planes(frame, shapes, steps, [predictor.AT_SCALE[header.scale]])
 
 
 def _payload(header, model, blocks):

@@ -76,9 +76,10 @@ class Predictor(NamedTuple):
     probabilities: np.ndarray
 
 
-# Rows of `Predictor.kinds`: at the picture's left, upper, right, lower edge; scale 1, 2, 4; Cr.
+# Rows of `Predictor.kinds`: at the picture's left, upper, right, lower edge; of a payload, scale 1,
+# 2, 4; of another JPEG in colour, luma's blocks to one of chroma's, 1, 2, 4; Cr.
 KINDS = 9
-AT_SCALE = {1: 4, 2: 5, 4: 6}
+AT_SCALE = AT_RATIO = {1: 4, 2: 5, 4: 6}
 IS_CR = 8
 
 

@@ -3,6 +3,7 @@
 A packed file names the networks that it was coded with, so those that were ever shipped stay.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -18,6 +19,7 @@ import numpy as np
 from cnn_compression.packing.predictor import Predictor, checked
 
 _loading = threading.Lock()
+_NOT_THERE = "in saved_models/packing: not there"
 
 
 class Predictors(NamedTuple):
@@ -25,7 +27,8 @@ class Predictors(NamedTuple):
 
     Attributes:
         luma, chroma: `Predictor`.
-        model: 16 hexadecimal digits: the decoder whose payloads they were trained on.
+        model: 16 hexadecimal digits: the decoder whose payloads they were trained on; "" of those
+            for any JPEG.
     """
 
     luma: Predictor
@@ -51,25 +54,63 @@ def folders() -> list[Path]:
 
 
 def find(fingerprint: str | None = None) -> tuple[Predictors, str]:
-    """Predictors and their fingerprint: of those, or the newest.
+    """Predictors and their fingerprint: of those, or the newest for payloads.
 
     Raises:
         ValueError: where they are not installed.
     """
+    if not fingerprint:
+        return _newest(of_payloads=True)
+    for file in _files():
+        if _loaded(file)[1] == fingerprint:
+            return _loaded(file)
+    raise ValueError(f"expected the predicting networks {fingerprint} {_NOT_THERE}")
+
+
+def find_for_jpegs() -> tuple[Predictors, str]:
+    """The newest predictors for any JPEG; as `find`."""
+    return _newest(of_payloads=False)
+
+
+def _newest(of_payloads):
+    for file in _files():
+        if bool(_model(file)) == of_payloads:
+            return _loaded(file)
+    kind = "payloads" if of_payloads else "JPEGs"
+    raise ValueError(f"expected the predicting networks for {kind} {_NOT_THERE}")
+
+
+def _files():
+    """Those that are installed, the newest first."""
     files = [file for folder in folders() for file in folder.glob("*.npz") if file.stem.isdigit()]
-    for file in sorted(files, key=lambda file: -int(file.stem)):
-        with _loading:
-            predictors, own = _load(file)
-        if fingerprint in (None, own):
-            return predictors, own
-    named = f" {fingerprint}" if fingerprint else ""
-    raise ValueError(f"expected the predicting networks{named} in saved_models/packing: not there")
+    return sorted(files, key=lambda file: -int(file.stem))
+
+
+def _loaded(file):
+    with _loading:
+        return _load(file)
 
 
 @functools.lru_cache(maxsize=4)
 def _load(file):
     predictors = load(file)
     return predictors, predictors.fingerprint
+
+
+@functools.lru_cache(maxsize=4)
+def _model(file):
+    """What a file's predictors are for, without loading them."""
+    with _opened(file) as arrays:
+        return json.loads(arrays["about"].tobytes())["model"]
+
+
+@contextlib.contextmanager
+def _opened(file):
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{str(file)!r} cannot be read as predictors: {error}") from error
 
 
 def saved(predictors: Predictors) -> bytes:
@@ -91,13 +132,10 @@ def load(file: Path) -> Predictors:
     Raises:
         ValueError: where the file is something else.
     """
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            model = json.loads(arrays["about"].tobytes())["model"]
-            parts = [
-                checked(Predictor(*(arrays[f"{part}/{name}"] for name in Predictor._fields)))
-                for part in ("luma", "chroma")
-            ]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{str(file)!r} cannot be read as predictors: {error}") from error
+    with _opened(file) as arrays:
+        model = json.loads(arrays["about"].tobytes())["model"]
+        parts = [
+            checked(Predictor(*(arrays[f"{part}/{name}"] for name in Predictor._fields)))
+            for part in ("luma", "chroma")
+        ]
     return Predictors(*parts, model)

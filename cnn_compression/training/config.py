@@ -115,7 +115,7 @@ class TrainConfig:
 class PackingConfig:
     """How the predicting networks of packing are trained."""
 
-    payloads: int = _at_least(4, "Payloads of each photograph, at as many qualities.")
+    payloads: int = _at_least(4, "JPEGs of each photograph, at as many qualities.")
     luma_steps: int = _at_least(15000, "Steps of the network for luma.")
     chroma_steps: int = _at_least(6500, "Steps of the network for chroma.")
     batch_size: int = _at_least(1536, "Blocks of a step.")

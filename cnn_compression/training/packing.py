@@ -1,7 +1,8 @@
-"""Training the predicting networks of packing: photographs -> payloads -> `Predictors`.
+"""Training the predicting networks of packing: photographs -> JPEGs -> `Predictors`.
 
-A step takes blocks of payloads, each payload as often as any other, and makes smaller what their
-bits take of their payloads' bytes. So every quality counts alike, whatever its files weigh.
+The JPEGs are payloads, or such as cameras write. A step takes blocks of them, each JPEG as often as
+any other, and makes smaller what their bits take of their JPEGs' bytes. So every quality counts
+alike, whatever its files weigh.
 """
 
 import logging
@@ -23,20 +24,33 @@ import tensorflow as tf  # noqa: E402
 from cnn_compression import images  # noqa: E402
 from cnn_compression.codec import Codec  # noqa: E402
 from cnn_compression.files import write_atomically  # noqa: E402
-from cnn_compression.jpeg import coefficients  # noqa: E402
+from cnn_compression.jpeg import coefficients, reading, segments, structure  # noqa: E402
 from cnn_compression.packing import predictor  # noqa: E402
 from cnn_compression.packing.network import PredictorNetwork  # noqa: E402
 from cnn_compression.packing.predictors import Predictors  # noqa: E402
 from cnn_compression.payload import layout  # noqa: E402
-from cnn_compression.payload.layout import PAYLOAD_SUFFIX  # noqa: E402
+from cnn_compression.payload.layout import MAX_PIXELS, PAYLOAD_SUFFIX  # noqa: E402
+from cnn_compression.training import camera_jpegs  # noqa: E402
 from cnn_compression.training.config import PackingConfig  # noqa: E402
 
 _log = logging.getLogger(__name__)
 
-_SIDE = 768  # pixels of what is cut out of larger photographs
-_FIRST_QUALITY, _LAST_QUALITY = 3, 96
 _BLOCKS_FOR_PREDICTIONS = 60_000
 _WARM_UP = 200  # steps
+_FRAMES = (structure.BASELINE, structure.PROGRESSIVE)
+
+
+class _Kind(NamedTuple):
+    """Of JPEGs: pixels of what is cut out of larger photographs, qualities, ending of names."""
+
+    side: int
+    first: int
+    last: int
+    suffix: str
+
+
+_PAYLOADS = _Kind(768, 3, 96, PAYLOAD_SUFFIX)
+_JPEGS = _Kind(512, 50, 97, ".jpg")
 
 
 def make_payloads(codec: Codec, files: Sequence[Path], folder: Path, each: int = 4) -> list[Path]:
@@ -51,11 +65,22 @@ def make_payloads(codec: Codec, files: Sequence[Path], folder: Path, each: int =
     Returns:
         Their files, in order.
     """
+    return _make(
+        _PAYLOADS, lambda cut, quality, draw: codec.encode(cut, quality), *(files, folder, each)
+    )
+
+
+def make_jpegs(files: Sequence[Path], folder: Path, each: int = 4) -> list[Path]:
+    """Writes JPEGs of photographs, as `camera_jpegs` says; else as `make_payloads`."""
+    return _make(_JPEGS, camera_jpegs.code, files, folder, each)
+
+
+def _make(kind, code, files, folder, each):
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for number, file in enumerate(files):
         draw = random.Random(number)
-        targets = [folder / f"{number:05d}_{turn}{PAYLOAD_SUFFIX}" for turn in range(each)]
+        targets = [folder / f"{number:05d}_{turn}{kind.suffix}" for turn in range(each)]
         made += targets
         if all(target.exists() for target in targets):
             continue
@@ -65,18 +90,18 @@ def make_payloads(codec: Codec, files: Sequence[Path], folder: Path, each: int =
             _log.warning("left out %s: %s", file, error)
             del made[-each:]
             continue
-        first, span = draw.random(), _LAST_QUALITY + 1 - _FIRST_QUALITY
+        first, span = draw.random(), kind.last + 1 - kind.first
         for turn, target in enumerate(targets):
-            top, left = (draw.randint(0, max(side - _SIDE, 0)) for side in image.shape[:2])
-            cut = np.ascontiguousarray(image[top : top + _SIDE, left : left + _SIDE])
-            quality = _FIRST_QUALITY + int(span * ((first + turn / each) % 1))
-            write_atomically(target, codec.encode(cut, quality))
+            top, left = (draw.randint(0, max(side - kind.side, 0)) for side in image.shape[:2])
+            cut = np.ascontiguousarray(image[top : top + kind.side, left : left + kind.side])
+            quality = kind.first + int(span * ((first + turn / each) % 1))
+            write_atomically(target, code(cut, quality, draw))
     return made
 
 
 class Batch(NamedTuple):
     """What `PredictorNetwork.call` takes, and `weight`, float32 `[N]`: blocks over bytes of each
-    block's payload."""
+    block's JPEG."""
 
     around: np.ndarray
     kinds: np.ndarray
@@ -92,29 +117,36 @@ class _Components(NamedTuple):
     rows: np.ndarray
     columns: np.ndarray
     steps: np.ndarray  # [.., 64]
-    luma: np.ndarray  # where its payload's luma starts, and that one's rows and columns
+    luma: np.ndarray  # where its JPEG's luma starts, and that one's rows and columns
     luma_rows: np.ndarray
     luma_columns: np.ndarray
-    blue: np.ndarray  # where its payload's Cb starts; -1 but of Cr
-    scale: np.ndarray
+    down: np.ndarray  # luma's blocks to one of it
+    across: np.ndarray
+    blue: np.ndarray  # where its JPEG's Cb starts; -1 but of Cr
+    kind: np.ndarray  # its row of `AT_SCALE` or `AT_RATIO`, -1 if none
     num_bytes: np.ndarray
 
 
 class Blocks:
-    """The blocks of payloads, of luma or of chroma, with those around them.
+    """The blocks of JPEGs, of luma or of chroma, with those around them.
 
     Args:
-        payloads: their bytes, at 4:2:0 or grey.
+        jpegs: their bytes, grey, or of chroma 4:2:0, 4:2:2 or 4:4:4.
         chroma: bool.
+        are_payloads: bool: whether a block's kind is its payload's scale, or the sampling.
     """
 
-    def __init__(self, payloads: Sequence[bytes], chroma: bool):
+    def __init__(self, jpegs: Sequence[bytes], chroma: bool, are_payloads: bool = True):
         self.chroma = chroma
         planes, components, start = [], [], 0
-        for payload in payloads:
-            scale = layout.read_header(payload).scale
-            structure = coefficients.parse(payload)
+        for jpeg in jpegs:
+            structure = reading.read(jpeg, MAX_PIXELS)
             parts = coefficients.cropped(structure.frame, structure.coefficients)
+            ratio = coefficients.ratio(structure.frame)
+            if are_payloads:
+                kind = predictor.AT_SCALE[layout.read_header(jpeg).scale]
+            else:
+                kind = predictor.AT_RATIO[ratio[0] * ratio[1]] if len(parts) == 3 else -1
             parts = parts if chroma else parts[:1]
             starts = []
             for part in parts:
@@ -127,12 +159,12 @@ class Blocks:
                 steps = structure.quantisation[index].astype(np.int32)
                 luma = (starts[0], *parts[0].shape[:2])
                 blue = starts[1] if index == 2 else -1
-                components.append((*own, steps, *luma, blue, scale, len(payload)))
+                components.append((*own, steps, *luma, *ratio, blue, kind, len(jpeg)))
         self._components = _Components(*map(np.array, zip(*components, strict=True)))
         self._blocks = np.concatenate(planes)
 
     def draw(self, generator: np.random.Generator, count: int) -> Batch:
-        """Blocks of which each payload has as many, on average."""
+        """Blocks of which each JPEG has as many, on average."""
         chosen = generator.integers(0, len(self._components.start), count)
         of = _Components(*(entries[chosen] for entries in self._components))
         place = (generator.random(count) * of.rows * of.columns).astype(np.int64)
@@ -142,8 +174,8 @@ class Blocks:
         kinds = np.zeros((count, predictor.KINDS), np.float32)
         edges = (column == 0, row == 0, column == of.columns - 1, row == of.rows - 1)
         kinds[:, :4] = np.stack(edges, 1)
-        for scale, kind in predictor.AT_SCALE.items():
-            kinds[:, kind] = of.scale == scale
+        for kind in predictor.AT_SCALE.values():
+            kinds[:, kind] = of.kind == kind
         kinds[:, predictor.IS_CR] = of.blue >= 0
         weight = of.rows * of.columns / of.num_bytes
         return Batch(around, kinds, of.steps, self._blocks[at], weight.astype(np.float32))
@@ -159,11 +191,12 @@ class Blocks:
 
 
 def _luma(of, row, column):
-    """Where the four blocks of luma are that lie where a block of chroma does."""
+    """Where the four blocks of luma are that lie where a block of chroma does, or the nearest."""
     return [
         of.luma
-        + (np.minimum(2 * row + below, of.luma_rows - 1) + 2) * (of.luma_columns + 3)
-        + np.minimum(2 * column + right, of.luma_columns - 1)
+        + (np.minimum(of.down * row + np.minimum(below, of.down - 1), of.luma_rows - 1) + 2)
+        * (of.luma_columns + 3)
+        + np.minimum(of.across * column + np.minimum(right, of.across - 1), of.luma_columns - 1)
         + 2
         for below in (0, 1)
         for right in (0, 1)
@@ -177,6 +210,7 @@ def train_network(
     config: PackingConfig,
     folder: Path,
     report: Callable[[int, float], None] = lambda step, share: None,
+    init: predictor.Predictor | None = None,
 ) -> None:
     """Trains a network, or goes on where the last checkpoint in a folder stands.
 
@@ -185,14 +219,18 @@ def train_network(
         blocks: of the kind that the network is for.
         steps: how many; config: the rest.
         folder: of its checkpoints.
-        report: told every 100 steps how many are done, and the share of their payloads' bytes that
+        report: told every 100 steps how many are done, and the share of their JPEGs' bytes that
             the blocks took.
+        init: what to start from, in place of random weights.
 
     Raises:
         FloatingPointError: the loss is not finite; names the step.
     """
-    first = blocks.draw(np.random.default_rng(config.seed), _BLOCKS_FOR_PREDICTIONS)
-    network.start_predictions(first.around, first.steps, first.block)
+    if init:
+        network.start_from(init)
+    else:
+        first = blocks.draw(np.random.default_rng(config.seed), _BLOCKS_FOR_PREDICTIONS)
+        network.start_predictions(first.around, first.steps, first.block)
     optimizer = keras.optimizers.Adam(config.learning_rate, beta_2=0.99)
     optimizer.build(network.trainable_variables)
     done = tf.Variable(0, dtype=tf.int64)
@@ -228,16 +266,22 @@ def train_network(
 
 
 def train_predictors(
-    payloads: Sequence[bytes], model: str, config: PackingConfig, folder: Path
+    jpegs: Sequence[bytes],
+    model: str,
+    config: PackingConfig,
+    folder: Path,
+    init: Predictors | None = None,
 ) -> Predictors:
     """Trains both networks.
 
     Args:
-        payloads: of one model, at 4:2:0 or grey.
-        model: 16 hexadecimal digits: its fingerprint.
+        jpegs: payloads of one model, at 4:2:0 or grey; or any, as of `Blocks`.
+        model: 16 hexadecimal digits: its fingerprint; or "".
         folder: of the checkpoints.
+        init: what to start from, in place of random weights.
     """
-    if not any(layout.read_header(payload).channels == 3 for payload in payloads):
+    heads = (segment for jpeg in jpegs for segment in segments.head(jpeg))
+    if not any(one.marker in _FRAMES and one.body[5:6] == b"\3" for one in heads):
         raise ValueError("expected photographs in colour, which networks for chroma are trained on")
     parts = []
     for name, steps, contexts, predicting in (
@@ -246,11 +290,12 @@ def train_predictors(
     ):
         keras.utils.set_random_seed(config.seed)
         network = PredictorNetwork(contexts, predicting)
-        blocks = Blocks(payloads, chroma=name == "chroma")
+        blocks = Blocks(jpegs, name == "chroma", are_payloads=bool(model))
 
         def report(step, share, name=name):
-            _log.info("%s step %d share of payloads %.4f", name, step, share)
+            _log.info("%s step %d share of JPEGs %.4f", name, step, share)
 
-        train_network(network, blocks, steps, config, folder / name, report)
+        start = init and getattr(init, name)
+        train_network(network, blocks, steps, config, folder / name, report, start)
         parts.append(network.integers())
     return Predictors(*parts, model)
