@@ -38,6 +38,7 @@ from cnn_compression.payload.layout import PayloadError
 PACKED_SUFFIX = ".cnnp"
 MAGIC = b"CNNP"
 STORED, VERSION = 0, 1
+ANY_BYTES = 3  # version of a layout of its own: `bytes_layout`
 _STORED_START = 9  # of the payload
 # A block takes seven decisions and more, each of 0.0028 bits and more; see `exact`.
 _BLOCKS_A_BYTE = 406
@@ -125,12 +126,12 @@ def write(header: Header, strips: list[bytes]) -> bytes:
     )
     networks = bytes.fromhex(header.networks)
     start = _START.pack(MAGIC, VERSION, networks, flags, header.quality, header.asked)
-    parts = [_leb128(header.height), _leb128(header.width), bytes.fromhex(header.model)]
+    parts = [leb128(header.height), leb128(header.width), bytes.fromhex(header.model)]
     parts.append(header.checksum.to_bytes(4, "big"))
     if any(header.others):
         deflated = zlib.compress(b"".join(header.others), 9)
-        parts += [_leb128(len(header.others[0])), _leb128(len(deflated)), deflated]
-    sizes = [_leb128(len(strip)) for strip in strips[:-1]]
+        parts += [leb128(len(header.others[0])), leb128(len(deflated)), deflated]
+    sizes = [leb128(len(strip)) for strip in strips[:-1]]
     return b"".join([start, *parts, *sizes, *strips])
 
 
@@ -148,10 +149,12 @@ def read(data: bytes) -> tuple[Header, int]:
     if len(data) < _START.size:
         raise PackedError(f"cut short: the header has {_START.size} bytes and more")
     _, version, networks, flags, quality, asked = _START.unpack_from(data)
+    if version == ANY_BYTES:
+        raise PackedError("packed bytes of another file, and no packed payload: `unpack` takes it")
     if version != VERSION:
         raise PackedError(f"version must be {VERSION}. Received: {version}")
-    height, at = _read_leb128(data, _START.size)
-    width, at = _read_leb128(data, at)
+    height, at = read_leb128(data, _START.size)
+    width, at = read_leb128(data, at)
     model_size = 8 if flags & _MODEL else 0
     model, checksum = data[at : at + model_size], data[at + model_size : at + model_size + 4]
     if len(checksum) < 4:
@@ -231,7 +234,7 @@ def split(data: bytes, at: int, count: int, blocks: int) -> list[bytes]:
         raise PackedError(f"damaged: {len(data)} bytes cannot hold {blocks} blocks")
     sizes = []
     for _ in range(count - 1):
-        size, at = _read_leb128(data, at)
+        size, at = read_leb128(data, at)
         sizes.append(size)
     strips = []
     for size in sizes:
@@ -244,8 +247,8 @@ def split(data: bytes, at: int, count: int, blocks: int) -> list[bytes]:
 
 def _read_others(data: bytes, at: int) -> tuple[tuple[bytes, bytes], int]:
     """What stands before and after the payload's own segment, and where that ends."""
-    before, at = _read_leb128(data, at)
-    size, at = _read_leb128(data, at)
+    before, at = read_leb128(data, at)
+    size, at = read_leb128(data, at)
     inflate = zlib.decompressobj()
     try:
         whole = inflate.decompress(data[at : at + size], _MOST_OTHERS)
@@ -256,7 +259,8 @@ def _read_others(data: bytes, at: int) -> tuple[tuple[bytes, bytes], int]:
     return (whole[:before], whole[before:]), at + size
 
 
-def _leb128(number: int) -> bytes:
+def leb128(number: int) -> bytes:
+    """A number as the module says it."""
     parts = [number & 127]
     while number := number >> 7:
         parts[-1] |= 128
@@ -264,8 +268,8 @@ def _leb128(number: int) -> bytes:
     return bytes(parts)
 
 
-def _read_leb128(data: bytes, at: int) -> tuple[int, int]:
-    """The number, and where it ends."""
+def read_leb128(data: bytes, at: int) -> tuple[int, int]:
+    """The number that starts at a place, and where it ends; raises PackedError."""
     number = 0
     for place in range(5):
         if at + place >= len(data):
