@@ -49,6 +49,18 @@ def packed_name(name: str) -> str:
     return _stem(name) + PACKED_SUFFIX
 
 
+def packed_bytes_name(name: str) -> str:
+    """The name of any file's packing, which keeps its own: `a/notes.txt` -> `a/notes.txt.cnnp`."""
+    return name + PACKED_SUFFIX
+
+
+def unpacked_bytes_name(name: str) -> str:
+    """The name that a file had before: `a/notes.txt.cnnp` -> `a/notes.txt`; raises ValueError."""
+    if not is_packed_name(name) or len(name) == len(PACKED_SUFFIX):
+        raise ValueError(f"expected a name that ends in {PACKED_SUFFIX}, or -o with another")
+    return name[: -len(PACKED_SUFFIX)]
+
+
 def restored_name(name: str) -> str:
     """A payload's name, or another, -> its image's: `a/photo.cnn.jpg` -> `a/photo.png`."""
     return _stem(name) + ".png"

@@ -1,16 +1,16 @@
 """Any bytes -> packed -> the same bytes, by a network that foresees the next symbol.
 
-`online` is NNCP's way (Bellard, *Lossless Data Compression with Neural Networks*, 2019): the network
-learns from each symbol right after it was coded, and whoever unpacks trains it just so; nothing of it
-is stored. `deepzip` (Goyal et al., *DeepZip*, 1811.08162) trains a network on the file first, and
-stores it with the file.
+`online` is NNCP's way (Bellard, *Lossless Data Compression with Neural Networks*, 2019): the
+network learns from each symbol right after it was coded, and whoever unpacks trains it just so;
+nothing of it is stored. `deepzip` (Goyal et al., *DeepZip*, 1811.08162) trains a network on the
+file first, and stores it with the file.
 
 A file of n bytes is cut into B streams of ceil(n / B), which are coded side by side: of each one
 symbol, then of each the next. One function codes both ways, on batches of the same shape.
 
-The networks compute with floats. What is packed comes back on the same machine, with the same build
-of TensorFlow; where floats come out otherwise, the checksum says so. (Packing of JPEGs, whose network
-is of integers, has no such limit.)
+The networks compute with floats. What is packed comes back on the same machine, with the same
+build of TensorFlow; where floats come out otherwise, the checksum says so. (Packing of JPEGs, whose
+network is of integers, has no such limit.)
 
 DeepZip's network, deflated (RFC 1950): 32 bytes, a bit for each byte that the file has, the lowest
 first; one byte e; all weights, a signed byte each, in units of 2^-e. An alphabet has at least two
@@ -30,6 +30,7 @@ from cnn_compression.process import check_not_forked, start_tensorflow
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is, of how much
 
+_WORTHWHILE = 32  # bytes: no fewer are tried
 _ASTRAY = (
     "damaged, or packed where floats come out otherwise: the checksum does not match. What online "
     "and deepzip pack comes back on the same machine with the same build of TensorFlow"
@@ -58,12 +59,13 @@ def pack(data: bytes, method: str = "online", report: Report | None = None) -> b
     report = report or _silent
     data, number = bytes(data), METHODS[method]
     stored = bytes_layout.write(STORED, data, data)
+    if len(data) < _WORTHWHILE:
+        return stored
     try:
-        coded = _PACK[number](data, report) if data else b""
-        packed = bytes_layout.write(number, data, coded)
+        packed = bytes_layout.write(number, data, _PACK[number](data, report))
     except OverflowError:
         return stored
-    if not data or len(packed) >= len(stored):
+    if len(packed) >= len(stored):
         return stored
     if _unpacked(packed, "comparing", report) != data:
         raise PackedError("these bytes would not come back: floats do not repeat here")
@@ -110,18 +112,22 @@ def _networks():
         yield byte_networks
 
 
-def _laid_out(data, streams, before):
-    """Streams with room for what stands before them: [B, before + L] of data [n]."""
-    length = -(-len(data) // streams)
-    padded = np.pad(data, (0, streams * length - len(data)))
-    return np.pad(padded.reshape(streams, length), ((0, 0), (before, 0)))
+def _streams(symbols, size, streams, before):
+    """uint8 [B, before + L] of symbols uint8 [n], or None; zeros before, and beyond their end."""
+    length = -(-size // streams)
+    # What is not written to takes no memory: where a header lies, decoding ends before.
+    history = np.zeros((streams, before + length), np.uint8)
+    for number in range(streams if symbols is not None else 0):
+        own = symbols[number * length : (number + 1) * length]
+        history[number, before : before + len(own)] = own
+    return history
 
 
 def _steps(history, before, size, coder, doing, report):
     """Goes along the streams: yields the place in `history`, and how many streams reach so far."""
+    state, coded = coder
     length = history.shape[1] - before
     for done in range(length):
-        state, coded = coder
         if state[kernels.READS] and range_coder.is_beyond(state, coded):
             raise PackedError(_ASTRAY)
         if not done % 64:
@@ -130,11 +136,17 @@ def _steps(history, before, size, coder, doing, report):
     report(doing, length, length)
 
 
+def least(symbols):
+    """What is added to each of so many symbols' probabilities, in 65536ths.
+
+    So nothing is so sure as to cost nothing, and coded bits bound how many symbols they hold.
+    """
+    return -(-32 // symbols)
+
+
 def _code_symbols(coder, chances, symbols, reach):
     """Codes the symbols, int32 [B], of the first streams: of probabilities float32 [B, A]."""
-    # Nothing is so sure as to cost nothing: so the coded bits bound how many symbols they hold.
-    least = max(1, 32 // chances.shape[1])
-    kernels.code_symbols(*coder, chances[:reach], least, symbols[:reach])
+    kernels.code_symbols(*coder, chances[:reach], least(chances.shape[1]), symbols[:reach])
 
 
 # Online.
@@ -143,23 +155,23 @@ def _code_symbols(coder, chances, symbols, reach):
 def _pack_online(data, report):
     data = np.frombuffer(data, np.uint8)
     coder = range_coder.writer(len(data))
-    _code_online(data, coder, "coding", report)
+    _code_online(data, len(data), coder, "coding", report)
     return range_coder.finish(*coder)
 
 
 def _unpack_online(coded, size, doing, report):
     coder = range_coder.reader(coded)
-    return _code_online(np.zeros(size, np.uint8), coder, doing, report), coder
+    return _code_online(None, size, coder, doing, report), coder
 
 
-def _code_online(data, coder, doing, report):
-    """Codes bytes uint8 [n]; returns them, or what the coder reads in their place."""
-    streams = min(max(len(data) // 512, 1), 32)
-    history = _laid_out(data, streams, counts.LONGEST)
-    contexts = counts.Contexts(streams, len(data))
+def _code_online(data, size, coder, doing, report):
+    """Codes bytes uint8 [n]; returns them, or where they are None what the coder reads."""
+    streams = min(max(size // 512, 1), 32)
+    history = _streams(data, size, streams, counts.LONGEST)
+    contexts = counts.Contexts(streams, size)
     with _networks() as networks:
         network = networks.Online(streams)
-        for at, reach in _steps(history, counts.LONGEST, len(data), coder, doing, report):
+        for at, reach in _steps(history, counts.LONGEST, size, coder, doing, report):
             contexts.move_to(history, at)
             last, byte = history[:, at - 1].astype(np.int32), history[:, at].astype(np.int32)
             upper, halves = np.zeros(streams, np.int32), (byte >> 4, byte & 15)
@@ -172,7 +184,7 @@ def _code_online(data, coder, doing, report):
                 upper = 1 + symbols
             network.remember(last)
             history[:, at] = 16 * halves[0] + halves[1]
-    return history[:, counts.LONGEST :].reshape(-1)[: len(data)]
+    return history[:, counts.LONGEST :].reshape(-1)[:size]
 
 
 # DeepZip.
@@ -183,13 +195,13 @@ def _pack_deepzip(data, report):
     if len(alphabet) == 1:
         symbols = symbols + (alphabet[0] & 1)
         alphabet = np.array([alphabet[0] & 254, alphabet[0] | 1], np.uint8)
-    symbols = symbols.astype(np.int32)
+    symbols = symbols.astype(np.uint8)
     with _networks() as networks:
         network = networks.DeepZip(len(alphabet))
         network.train(symbols, report)
         stored = _stored_network(network, alphabet, symbols)
     coder = range_coder.writer(len(data))
-    _code_deepzip(symbols, stored, coder, "coding", report)
+    _code_deepzip(symbols, len(data), stored, coder, "coding", report)
     return leb128(len(stored)) + stored + range_coder.finish(*coder)
 
 
@@ -219,6 +231,8 @@ def _read_network(stored):
     if not inflate.eof or inflate.unused_data or len(whole) < _WEIGHTS_START:
         raise PackedError("damaged: its network cannot be read")
     present = np.unpackbits(np.frombuffer(whole[:32], np.uint8), bitorder="little")
+    if present.sum() < 2:
+        raise PackedError("damaged: its alphabet has fewer than two symbols")
     return np.flatnonzero(present), np.frombuffer(whole[_WEIGHTS_START:], np.int8), whole[32]
 
 
@@ -234,27 +248,27 @@ def _fill(network, whole, fineness):
 def _unpack_deepzip(coded, size, doing, report):
     length, at = read_leb128(coded, 0)
     stored, coder = coded[at : at + length], range_coder.reader(coded[at + length :])
-    symbols = _code_deepzip(np.zeros(size, np.int32), stored, coder, doing, report)
+    symbols = _code_deepzip(None, size, stored, coder, doing, report)
     return _read_network(stored)[0].astype(np.uint8)[symbols], coder
 
 
-def _code_deepzip(symbols, stored, coder, doing, report):
-    """Codes symbols int32 [n]; returns them, or what the coder reads in their place."""
-    streams = min(max(len(symbols) // 16384, 1), 64)
+def _code_deepzip(symbols, size, stored, coder, doing, report):
+    """Codes symbols uint8 [n]; returns them, or where they are None what the coder reads."""
+    streams = min(max(size // 4096, 1), 64)
     alphabet, whole, fineness = _read_network(stored)
     with _networks() as networks:
         before = networks.WINDOW
-        history = _laid_out(symbols, streams, before)
+        history = _streams(symbols, size, streams, before)
         network = networks.DeepZip(len(alphabet))
         if network.count_params() != len(whole) or fineness not in _FINENESS:
             raise PackedError("damaged: its network is none that is written")
         _fill(network, whole, fineness)
-        for at, reach in _steps(history, before, len(symbols), coder, doing, report):
-            chances = network.predict_symbols(history[:, at - before : at]).numpy()
-            coming = history[:, at].copy()
+        for at, reach in _steps(history, before, size, coder, doing, report):
+            chances = network.predict_symbols(history[:, at - before : at].astype(np.int32))
+            chances, coming = chances.numpy(), history[:, at].astype(np.int32)
             _code_symbols(coder, chances, coming, reach)
             history[:, at] = coming
-    return history[:, before:].reshape(-1)[: len(symbols)]
+    return history[:, before:].reshape(-1)[:size]
 
 
 _PACK = {ONLINE: _pack_online, DEEPZIP: _pack_deepzip}

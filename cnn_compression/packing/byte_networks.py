@@ -1,8 +1,8 @@
 """The networks that foresee any bytes: one that learns while it codes, one that is trained first.
 
-Both give float32 probabilities, which come out the same only where the same build of TensorFlow does
-the same operations on the same kind of processor. So what unpacks calls just what packed called, on
-batches of the same shape.
+Both give float32 probabilities, which come out the same only where the same build of TensorFlow
+does the same operations on the same kind of processor. So what unpacks calls just what packed
+called, on batches of the same shape.
 """
 
 import keras
@@ -24,9 +24,9 @@ class Online(keras.Model):
     """Learns from each symbol right after it was coded, as in NNCP (Bellard, 2019).
 
     Each of the 16 symbols is scored by itself: one small network for all of them sees what the
-    contexts' counts say of that symbol, and mixes it. How it mixes depends on the last byte and on a
-    GRU over all bytes so far, which scores the symbols too. Weights start from fixed seeds, and each
-    step of Adam goes back no further in time than the last byte.
+    contexts' counts say of that symbol, and mixes it. How it mixes depends on the last byte and on
+    a GRU over all bytes so far, which scores the symbols too. Weights start from fixed seeds, and
+    each step of Adam goes back no further in time than the last byte.
 
     Args:
         streams: B, pieces of the file that are coded side by side.
@@ -38,9 +38,7 @@ class Online(keras.Model):
         super().__init__(**_LAYER)
         layers, zeros = keras.layers, "zeros"
         seeded = keras.initializers.GlorotUniform
-        self.of_counts = layers.Dense(
-            units, use_bias=False, kernel_initializer=seeded(1), **_LAYER
-        )
+        self.of_counts = layers.Dense(units, use_bias=False, kernel_initializer=seeded(1), **_LAYER)
         self.of_upper = layers.Embedding(HALF + 1, units, zeros, **_LAYER)
         self.of_last = layers.Embedding(256, units, zeros, **_LAYER)
         self.of_state = layers.Dense(units, use_bias=False, kernel_initializer=zeros, **_LAYER)
@@ -155,7 +153,7 @@ class DeepZip(keras.Model):
         return tf.nn.softmax(self(windows))
 
     def train(self, symbols, report):
-        """Learns a file's symbols, int32 [n] in 0..A-1; `report` as of `any_bytes`."""
+        """Learns a file's symbols, uint8 [n] in 0..A-1; `report` as of `any_bytes`."""
         count = min(max(_PASSES * len(symbols) // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
         rates = keras.optimizers.schedules.CosineDecay(_RATE, count)
         optimizer = keras.optimizers.Adam(rates)
@@ -170,22 +168,25 @@ class DeepZip(keras.Model):
             gradients = tape.gradient(loss, self.trainable_variables)
             optimizer.apply(gradients, self.trainable_variables)
 
-        random = np.random.default_rng(0)
+        random, padded = np.random.default_rng(0), _padded(symbols)
         for done in range(count):
-            step(*_windows(symbols, random.integers(0, len(symbols), _BATCH)))
+            step(*_windows(padded, random.integers(0, len(symbols), _BATCH)))
             report("learning", done + 1, count)
 
     def nats(self, symbols):
-        """What a symbol takes, about: of int32 [n] in 0..A-1, from an even sample."""
+        """What a symbol takes, about: of uint8 [n] in 0..A-1, from an even sample."""
         places = np.linspace(0, len(symbols) - 1, _SAMPLE).astype(int)
-        windows, following = _windows(symbols, places)
+        windows, following = _windows(_padded(symbols), places)
         return float(_cross_entropy(following, self(windows)))
 
 
-def _windows(symbols, places):
-    """int32 [B, WINDOW] and [B]: what stands before places, zeros beyond the start, and there."""
-    padded = np.pad(symbols, (WINDOW, 0))
-    return padded[places[:, None] + np.arange(WINDOW)], symbols[places]
+def _padded(symbols):
+    return np.pad(symbols.astype(np.int32), (WINDOW, 0))
+
+
+def _windows(padded, places):
+    """What stands before places, int32 [B, WINDOW], and there, [B]: of int32 [WINDOW + n]."""
+    return padded[places[:, None] + np.arange(WINDOW)], padded[places + WINDOW]
 
 
 def _cross_entropy(symbols, logits):

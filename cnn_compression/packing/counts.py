@@ -1,11 +1,11 @@
 """The compiled part of coding any bytes: what has followed each context so far, counted.
 
 A byte is two symbols of 16, its upper half and its lower. A context is what stands before a symbol:
-the last bytes, so many as `LENGTHS` says, or the word so far, or that and the word before it; and of
-a lower half also the upper one. Each has a row of 16 counts in a table, found by its hash; a tag of
-16 bits tells contexts apart that share a row, of which the later one takes it. Counts are fixed-point
-numbers, of which a share is lost each time that their row is seen, so that what came last counts
-most. All of it is integers and tables, the same on every machine.
+the last bytes, so many as `LENGTHS` says, or the word so far, or that and the word before it; and
+of a lower half also the upper one. Each has a row of 16 counts in a table, found by its hash; a tag
+of 16 bits tells contexts apart that share a row, of which the later one takes it. Counts are
+fixed-point numbers, which lose a share each time that their row is seen, so that what came last
+counts most.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ _STIR = np.uint64(0xD6E8FEB86659FD93)
 
 
 def logarithms():
-    """float32 [3, 65536] of counts: log(c + a), log(16 a + c) - log 16, log(1 + c), for a = 0.05."""
+    """float32 [3, 65536] of counts c: log(c + a), log(c / 16 + a), log(1 + c), with a = 0.05."""
     counts = np.arange(65536) / UNIT
     rows = (np.log(counts + 0.05), np.log(counts / 16 + 0.05), np.log1p(counts))
     return np.array(rows, np.float32)
@@ -39,17 +39,18 @@ def hash_contexts(history, place, hashes):
         for k in range(len(LENGTHS)):
             while length < LENGTHS[k]:
                 length += 1
-                total = (total + np.uint64(history[stream, place - length]) + np.uint64(1)) * _SPREAD
+                byte = np.uint64(history[stream, place - length])
+                total = (total + byte + np.uint64(1)) * _SPREAD
             hashes[stream, k] = (total + np.uint64(k)) * _STIR
         total, length = np.uint64(0), 0
         for k in range(len(LENGTHS), CONTEXTS):
             while length < LONGEST:
                 length += 1
-                byte = history[stream, place - length]
-                if 65 <= byte <= 90:
-                    byte += np.uint8(32)
-                total = (total + np.uint64(byte) + np.uint64(1)) * _SPREAD
-                if not (97 <= byte <= 122 or byte >= 128):
+                letter = np.uint64(history[stream, place - length])
+                if 65 <= letter <= 90:
+                    letter += np.uint64(32)
+                total = (total + letter + np.uint64(1)) * _SPREAD
+                if not (97 <= letter <= 122 or letter >= 128):
                     break
             hashes[stream, k] = (total + np.uint64(k)) * _STIR
 
