@@ -18,6 +18,7 @@ symbols: of a file of one byte's value the other is that with the lowest bit cha
 """
 
 import contextlib
+import threading
 import zlib
 from collections.abc import Callable
 
@@ -30,6 +31,7 @@ from cnn_compression.process import check_not_forked, start_tensorflow
 
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is, of how much
 
+_coding = threading.Lock()
 _WORTHWHILE = 32  # bytes: no fewer are tried
 _ASTRAY = (
     "damaged, or packed where floats come out otherwise: the checksum does not match. What online "
@@ -67,8 +69,10 @@ def pack(data: bytes, method: str = "online", report: Report | None = None) -> b
         return stored
     if len(packed) >= len(stored):
         return stored
-    if _unpacked(packed, "comparing", report) != data:
-        raise PackedError("these bytes would not come back: floats do not repeat here")
+    try:
+        _unpacked(packed, "comparing", report)
+    except PackedError as error:
+        raise PackedError("these bytes would not come back: floats do not repeat here") from error
     return packed
 
 
@@ -101,14 +105,14 @@ def _silent(doing, done, count):
 
 @contextlib.contextmanager
 def _networks():
-    """The module of the networks, which takes seconds to import; they are made on the processor."""
+    """The module of the networks, for one thread: they are shared, and made on the processor."""
     check_not_forked()
     start_tensorflow()
     import tensorflow as tf
 
     from cnn_compression.packing import byte_networks
 
-    with tf.device("/CPU:0"):
+    with _coding, tf.device("/CPU:0"):
         yield byte_networks
 
 
@@ -170,7 +174,8 @@ def _code_online(data, size, coder, doing, report):
     history = _streams(data, size, streams, counts.LONGEST)
     contexts = counts.Contexts(streams, size)
     with _networks() as networks:
-        network = networks.Online(streams)
+        network = networks.online(streams)
+        network.restart()
         for at, reach in _steps(history, counts.LONGEST, size, coder, doing, report):
             contexts.move_to(history, at)
             last, byte = history[:, at - 1].astype(np.int32), history[:, at].astype(np.int32)
@@ -197,7 +202,8 @@ def _pack_deepzip(data, report):
         alphabet = np.array([alphabet[0] & 254, alphabet[0] | 1], np.uint8)
     symbols = symbols.astype(np.uint8)
     with _networks() as networks:
-        network = networks.DeepZip(len(alphabet))
+        network = networks.deepzip(len(alphabet))
+        network.restart()
         network.train(symbols, report)
         stored = _stored_network(network, alphabet, symbols)
     coder = range_coder.writer(len(data))
@@ -259,7 +265,7 @@ def _code_deepzip(symbols, size, stored, coder, doing, report):
     with _networks() as networks:
         before = networks.WINDOW
         history = _streams(symbols, size, streams, before)
-        network = networks.DeepZip(len(alphabet))
+        network = networks.deepzip(len(alphabet))
         if network.count_params() != len(whole) or fineness not in _FINENESS:
             raise PackedError("damaged: its network is none that is written")
         _fill(network, whole, fineness)

@@ -5,6 +5,8 @@ does the same operations on the same kind of processor. So what unpacks calls ju
 called, on batches of the same shape.
 """
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -12,7 +14,8 @@ import tensorflow as tf
 from cnn_compression.packing.counts import CONTEXTS, FEATURES, HALF
 
 WINDOW = 32  # symbols that `DeepZip` looks back at
-_BATCH, _FEWEST_STEPS, _MOST_STEPS = 256, 300, 3000  # of its training
+_ONLINE_RATE = 3e-3
+_BATCH, _FEWEST_STEPS, _MOST_STEPS = 256, 300, 3000  # of DeepZip's training
 _PASSES = 3  # over the file, in between
 _RATE = 5e-3
 _WEIGHT_PRICE = 4.0  # nats that a weight of size 1 is worth: it takes room in the file
@@ -20,7 +23,44 @@ _SAMPLE = 8192  # symbols
 _LAYER = {"dtype": "float32"}  # whatever the host's policy is
 
 
-class Online(keras.Model):
+@functools.lru_cache(maxsize=2)
+def online(streams):
+    """An `Online` network to restart: its graphs, which take seconds to build, are built once."""
+    return Online(streams)
+
+
+@functools.lru_cache(maxsize=2)
+def deepzip(symbols):
+    """A `DeepZip` network to restart or to fill."""
+    return DeepZip(symbols)
+
+
+class _Restarted(keras.Model):
+    """A network that can be as it was when it was built."""
+
+    def finish_building(self, optimizer):
+        """Makes the optimizer's variables, and keeps what all variables are now."""
+        self.steps = optimizer
+        optimizer.build(self.trainable_variables)
+        self._starts = [variable.numpy() for variable in self._everything()]
+
+    def restart(self):
+        """Gives all variables, and the optimizer's, the values that they were built with."""
+        for variable, start in zip(self._everything(), self._starts, strict=True):
+            variable.assign(start)
+
+    def _everything(self):
+        return [*self.variables, *self.steps.variables]
+
+    def descend(self, loss_of):
+        """Takes a step of the optimizer: `loss_of()` gives the loss."""
+        with tf.GradientTape() as tape:
+            loss = loss_of()
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.steps.apply(gradients, self.trainable_variables)
+
+
+class Online(_Restarted):
     """Learns from each symbol right after it was coded, as in NNCP (Bellard, 2019).
 
     Each of the 16 symbols is scored by itself: one small network for all of them sees what the
@@ -56,11 +96,12 @@ class Online(keras.Model):
             recurrent_initializer=keras.initializers.Orthogonal(seed=4),
             **_LAYER,
         )
-        self.state = tf.Variable(tf.zeros([streams, recurrent]), trainable=False)
-        self.optimizer_of_all = keras.optimizers.Adam(3e-3)
+        self.state = self.add_weight(
+            shape=(streams, recurrent), initializer=zeros, trainable=False, **_LAYER
+        )
         empty = tf.zeros([streams], tf.int32)
         self(tf.zeros([streams, HALF, FEATURES]), empty, empty)
-        self.optimizer_of_all.build(self.trainable_variables)
+        self.finish_building(keras.optimizers.Adam(_ONLINE_RATE))
 
     def call(self, features, upper, last):
         """Logits of the next symbol.
@@ -91,10 +132,7 @@ class Online(keras.Model):
     @tf.function(jit_compile=True, autograph=False)
     def learn(self, features, upper, last, symbols):
         """Takes a step towards the symbols that came: int32 [B]; else as `call`."""
-        with tf.GradientTape() as tape:
-            loss = _cross_entropy(symbols, self(features, upper, last))
-        gradients = tape.gradient(loss, self.trainable_variables)
-        self.optimizer_of_all.apply(gradients, self.trainable_variables)
+        self.descend(lambda: _cross_entropy(symbols, self(features, upper, last)))
 
     @tf.function(jit_compile=True, autograph=False)
     def remember(self, last):
@@ -108,7 +146,7 @@ def _mean_of_contexts(shape, dtype=None):
     return tf.reshape(rows, shape)
 
 
-class DeepZip(keras.Model):
+class DeepZip(_Restarted):
     """Foresees a symbol from the `WINDOW` ones before it (Goyal et al., 1811.08162).
 
     An embedding, a GRU in both directions over the window, and two dense layers over all it says.
@@ -141,6 +179,7 @@ class DeepZip(keras.Model):
         self.hidden = layers.Dense(width, "relu", kernel_initializer=seeded(6), **_LAYER)
         self.logits = layers.Dense(symbols, kernel_initializer=seeded(7), **_LAYER)
         self(tf.zeros([1, WINDOW], tf.int32))
+        self.finish_building(keras.optimizers.Adam(_RATE))
 
     def call(self, windows):
         """Logits float32 [B, A] of what follows int32 [B, WINDOW]."""
@@ -152,25 +191,24 @@ class DeepZip(keras.Model):
         """Probabilities float32 [B, A] of what follows int32 [B, WINDOW]."""
         return tf.nn.softmax(self(windows))
 
+    @tf.function(jit_compile=True, autograph=False)
+    def learn(self, windows, following, price):
+        """Takes a step towards what followed, int32 [B], at a price of weights in nats."""
+
+        def loss():
+            sizes = sum(tf.reduce_sum(tf.abs(w)) for w in self.trainable_variables)
+            return _cross_entropy(following, self(windows)) + price * sizes
+
+        self.descend(loss)
+
     def train(self, symbols, report):
         """Learns a file's symbols, uint8 [n] in 0..A-1; `report` as of `any_bytes`."""
         count = min(max(_PASSES * len(symbols) // _BATCH, _FEWEST_STEPS), _MOST_STEPS)
-        rates = keras.optimizers.schedules.CosineDecay(_RATE, count)
-        optimizer = keras.optimizers.Adam(rates)
-        optimizer.build(self.trainable_variables)
-        price = _WEIGHT_PRICE / len(symbols)
-
-        @tf.function(jit_compile=True, autograph=False)
-        def step(windows, following):
-            with tf.GradientTape() as tape:
-                loss = _cross_entropy(following, self(windows))
-                loss += price * sum(tf.reduce_sum(tf.abs(w)) for w in self.trainable_variables)
-            gradients = tape.gradient(loss, self.trainable_variables)
-            optimizer.apply(gradients, self.trainable_variables)
-
+        price = tf.constant(_WEIGHT_PRICE / len(symbols))
         random, padded = np.random.default_rng(0), _padded(symbols)
         for done in range(count):
-            step(*_windows(padded, random.integers(0, len(symbols), _BATCH)))
+            self.steps.learning_rate = _RATE * (1 + np.cos(np.pi * done / count)) / 2
+            self.learn(*_windows(padded, random.integers(0, len(symbols), _BATCH)), price)
             report("learning", done + 1, count)
 
     def nats(self, symbols):
