@@ -37,6 +37,7 @@ _ASTRAY = (
     "damaged, or packed where floats come out otherwise: the checksum does not match. What online "
     "and deepzip pack comes back on the same machine with the same build of TensorFlow"
 )
+_WEIGHTS_A_BYTE = 16  # that deflate leaves of a simple network, at best
 _FINENESS = (2, 3, 4, 5)  # of weights: they are stored in units of 2^-fineness
 _LARGEST_NETWORK = 1 << 20  # bytes, inflated
 _WEIGHTS_START = 33
@@ -203,6 +204,8 @@ def _pack_deepzip(data, report):
     symbols = symbols.astype(np.uint8)
     with _networks() as networks:
         network = networks.deepzip(len(alphabet))
+        if len(data) < network.count_params() // _WEIGHTS_A_BYTE:
+            raise OverflowError(f"the network needs more than {len(data)} bytes")
         network.restart()
         network.train(symbols, report)
         stored = _stored_network(network, alphabet, symbols)
@@ -260,7 +263,7 @@ def _unpack_deepzip(coded, size, doing, report):
 
 def _code_deepzip(symbols, size, stored, coder, doing, report):
     """Codes symbols uint8 [n]; returns them, or where they are None what the coder reads."""
-    streams = min(max(size // 4096, 1), 64)
+    streams = min(max(size // 1024, 1), 64)
     alphabet, whole, fineness = _read_network(stored)
     with _networks() as networks:
         before = networks.WINDOW

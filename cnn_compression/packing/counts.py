@@ -113,7 +113,7 @@ class Contexts:
     """
 
     def __init__(self, streams: int, size: int):
-        rows = 1 << min(max((16 * size).bit_length(), 12), _LARGEST_TABLE)
+        rows = 1 << min(max((64 * size).bit_length(), 12), _LARGEST_TABLE)
         self._table = np.zeros((rows, HALF), np.uint16), np.zeros(rows, np.uint16)
         self._logs = logarithms()
         self._hashes = np.zeros((streams, CONTEXTS), np.uint64)

@@ -146,11 +146,11 @@ def read(data: bytes) -> tuple[Header, int]:
     payload = stored(data)
     if payload is not None:
         return _of_stored(payload), _STORED_START
+    if data[len(MAGIC) : len(MAGIC) + 1] == bytes([ANY_BYTES]):
+        raise PackedError("packed bytes of another file, and no packed payload: `unpack` takes it")
     if len(data) < _START.size:
         raise PackedError(f"cut short: the header has {_START.size} bytes and more")
     _, version, networks, flags, quality, asked = _START.unpack_from(data)
-    if version == ANY_BYTES:
-        raise PackedError("packed bytes of another file, and no packed payload: `unpack` takes it")
     if version != VERSION:
         raise PackedError(f"version must be {VERSION}. Received: {version}")
     height, at = read_leb128(data, _START.size)
