@@ -1,5 +1,6 @@
 """Any bytes packed, beside gzip -9, xz -9 and zstd -19.
 
+    python benchmarks/any_bytes.py --trials
     python benchmarks/any_bytes.py [--methods=online,deepzip] [--only=text,xor] [FILES...]
 
 Without files: the text that Python keeps of its language, `pydoc_data/topics.py`, and the stream of
@@ -12,7 +13,9 @@ import functools
 import gzip
 import lzma
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from absl import app, flags
@@ -22,6 +25,7 @@ from cnn_compression.packing import any_bytes
 FLAGS = flags.FLAGS
 flags.DEFINE_list("methods", "online,deepzip", "of packing")
 flags.DEFINE_integer("xor", 1_000_000, "symbols of the XOR stream")
+flags.DEFINE_bool("trials", False, "what online's parts are worth, on 100,000 bytes of the text")
 flags.DEFINE_list("only", "text,xor", "without files: which of the two")
 
 
@@ -58,7 +62,38 @@ def rivals():
     )
 
 
+def trials():
+    """What others than the online network of today make of the start of the text."""
+    from cnn_compression.packing import byte_networks, counts
+
+    data = inputs([])["topics.py"][:100_000]
+    nothing = {"look_up": lambda contexts, upper: 0 * look_up(contexts, upper)}
+    look_up = counts.Contexts.look_up
+    print("| network | bytes | pack without comparing, s (CPU) |")
+    print("|---|---|---|")
+    for name, sizes, streams, patches in [
+        ("of today: 32 units, GRU of 64, 32 streams", {}, 32, {}),
+        ("64 units", {"units": 64}, 32, {}),
+        ("GRU of 128", {"recurrent": 128}, 32, {}),
+        ("GRU of 1", {"recurrent": 1}, 32, {}),
+        ("16 streams", {}, 16, {}),
+        ("64 streams", {}, 64, {}),
+        ("no counts, GRU of 256", {"recurrent": 256}, 32, nothing),
+    ]:
+        make = functools.partial(byte_networks.Online, **sizes)
+        with (
+            mock.patch.object(byte_networks, "online", make),
+            mock.patch.object(any_bytes, "_ONLINE_STREAMS", streams),
+            mock.patch.multiple(counts.Contexts, **patches) if patches else nullcontext(),
+        ):
+            packed, seconds = timed(any_bytes._pack_online, data, any_bytes._silent)
+        print(f"| {name} | {len(packed)} | {seconds} |", flush=True)
+
+
 def main(arguments):
+    if FLAGS.trials:
+        trials()
+        return
     coders = list(rivals())
     for method in FLAGS.methods:
         pack = functools.partial(any_bytes.pack, method=method)
@@ -78,10 +113,10 @@ def main(arguments):
             print("|", " | ".join(row), "|", flush=True)
 
 
-def timed(function, data):
+def timed(function, *arguments):
     """What a function gives, and the seconds that passed, and those of the processor's cores."""
     start = time.perf_counter(), time.process_time()
-    result = function(data)
+    result = function(*arguments)
     passed, worked = time.perf_counter() - start[0], time.process_time() - start[1]
     return result, f"{passed:.1f} ({worked:.1f})"
 
