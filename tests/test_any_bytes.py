@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cnn_compression import files
+from cnn_compression.cli import progress
 from cnn_compression.packing import (
     any_bytes,
     bytes_layout,
@@ -198,6 +199,18 @@ def test_streams_are_pieces_with_zeros_around_them():
     coder = range_coder.writer(9)
     steps = list(any_bytes._steps(np.array(expected), 2, 7, coder, "", any_bytes._silent))
     assert steps == [(2, 3), (3, 2), (4, 2)]
+
+
+def test_the_bar_says_how_far_a_file_is(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    bar = progress.ProgressBar()
+    bar.files(0, 1, "notes.txt")
+    bar.bytes("coding", 0, 200)
+    bar.bytes("coding", 50, 200)
+    lines = capsys.readouterr().err.split("\r\033[K")
+    assert lines[1:3] == [f"[{'.' * 20}] 0/1 notes.txt{more}" for more in ("", ", coding, 0 %")]
+    assert lines[3].endswith(", coding, 25 %, 0 s left")
 
 
 def test_names_and_kinds():
