@@ -16,6 +16,7 @@ from cnn_compression.payload.layout import PAYLOAD_SUFFIX
 EXTENSIONS = (".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".gif", ".bmp", ".webp")
 EXTENSIONS += (".avif", ".avifs", ".heic", ".heif", ".hif", ".tif", ".tiff", ".jp2", ".j2k")
 EXTENSIONS += (".j2c", ".jpc", ".jpf", ".jpx", ".pnm", ".ppm", ".pgm", ".pbm")
+JPEG_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
 def is_image_name(path: str | os.PathLike) -> bool:
@@ -44,14 +45,35 @@ def payload_name(name: str) -> str:
     return posixpath.splitext(name)[0] + PAYLOAD_SUFFIX
 
 
-def jpeg_name(name: str) -> str:
-    """The name of the JPEG, no payload, that was packed: `a/photo.cnnp` -> `a/photo.jpg`."""
-    return posixpath.splitext(name)[0] + ".jpg"
-
-
 def packed_name(name: str) -> str:
-    """The name of an image's, or of a JPEG's, packing: `a/photo.cnn.jpg` -> `a/photo.cnnp`."""
+    """The name of an image's, or of a payload's, packing: `a/photo.cnn.jpg` -> `a/photo.cnnp`."""
     return _stem(name) + PACKED_SUFFIX
+
+
+def packed_file_name(name: str) -> str:
+    """The name of another file's packing, which keeps its own: `notes.txt` -> `notes.txt.cnnp`."""
+    return name + PACKED_SUFFIX
+
+
+def unpacked_name(name: str, suffix: str) -> str:
+    """The name that a packed file had before it was packed.
+
+    Args:
+        name: of the packed file.
+        suffix: of a JPEG, where the name has none: `a/photo.cnnp` -> `a/photo.cnn.jpg`, but
+            `a/photo.jpeg.cnnp` -> `a/photo.jpeg`; "" of any other file, whose name is all that
+            stands before: `a/notes.txt.cnnp` -> `a/notes.txt`.
+
+    Raises:
+        ValueError: of a file that is no JPEG and has no other name than this one.
+    """
+    before = name[: -len(PACKED_SUFFIX)] if is_packed_name(name) else ""
+    if suffix:
+        before = before or posixpath.splitext(name)[0]
+        return before if before.lower().endswith(JPEG_ENDINGS) else before + suffix
+    if not posixpath.basename(before):
+        raise ValueError(f"expected a name that ends in {PACKED_SUFFIX}, or -o with another")
+    return before
 
 
 def restored_name(name: str) -> str:

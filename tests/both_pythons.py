@@ -24,6 +24,12 @@ ON_BOTH = {
         "test_packing_coder": ALL,
         "test_jpeg_coefficients": ("test_payloads", "test_what_pillow_writes"),
     },
+    "any bytes: what a network trained on the way gives, again": {
+        "test_any_bytes": (
+            "test_a_fresh_process_gives_the_bytes_back",
+            "test_other_floats_and_changed_bits_are_refused",
+        ),
+    },
     "codec: eagerly, in graphs, in tf.data, to targets, in tiles": {
         "test_codec": (
             "test_arrays_give_bytes_and_arrays",

@@ -39,7 +39,6 @@ TARGETS = {
     "target_bpp": (common.NUMBER, "highest quality with no more bits per pixel"),
     "target_psnr": (common.NUMBER, "lowest quality that reaches this PSNR, dB"),
 }
-ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
 class Picture(NamedTuple):
@@ -127,7 +126,7 @@ def accept(output: Path) -> None:
         raise ValueError(
             f"a payload is a JPEG file: pass --pack, or -o NAME.jpg, for {output.name}"
         )
-    if files.is_image_name(output) and not output.name.lower().endswith(ENDINGS):
+    if files.is_image_name(output) and not output.name.lower().endswith(files.JPEG_ENDINGS):
         raise ValueError(f"a payload is a JPEG file: expected -o NAME.jpg. Received: {output.name}")
 
 

@@ -8,7 +8,7 @@ from absl import flags
 from cnn_compression import files
 from cnn_compression.cli import common, file_loop, streams, words
 from cnn_compression.cli.tally import Result, Tally
-from cnn_compression.packing import jpeg_layout
+from cnn_compression.packing import bytes_layout, formats, jpeg_layout
 from cnn_compression.packing import layout as packed_layout
 from cnn_compression.payload import layout
 
@@ -18,8 +18,9 @@ usage: cnn-compression info FILES...
 Says what is in payloads, packed or not, one line each: size of the original (width x height) and
 its channels, the quality that was asked and the JPEG's own, bits per pixel of the original, bytes,
 the model that restores it, size of the preview, which is a quarter of the original's, half or all
-of it. Of a packed JPEG that is no payload it says what of this there is. A folder stands for the
-*{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX} in it, - for standard input.
+of it. Of other packed JPEGs it says what of this there is, of other packed files their bytes and how
+they were packed. A folder stands for the *{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX}
+in it, - for standard input.
 Only the headers are read: it is `decode` that finds damage.
 """
 
@@ -41,8 +42,11 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 def _describe(source: Path) -> Result:
     data = streams.read(source)
-    if jpeg_layout.is_packed(data):
+    kind = formats.kind(data)
+    if kind == formats.JPEG:
         return _of_jpeg(source, data)
+    if kind == formats.BYTES:
+        return _of_bytes(source, data)
     size, packed = len(data), packed_layout.is_packed(data)
     stored = packed_layout.stored(data)
     if packed and stored is None:
@@ -78,6 +82,16 @@ def _of_jpeg(source, data):
         f"{8 * len(data) / pixels:.3f} bpp, {len(data)} bytes, no payload, packed"
     )
     return Result(len(data), 0, len(data), pixels, line=line)
+
+
+def _of_bytes(source: Path, packed: bytes) -> Result:
+    """Of any other file."""
+    header, _ = bytes_layout.read(packed)
+    line = (
+        f"{common.shown(source)}: {header.size} bytes of any kind, {len(packed)} bytes, "
+        f"{header.name}, packed"
+    )
+    return Result(len(packed), line=line)
 
 
 def _model_of(header: packed_layout.Header) -> str:

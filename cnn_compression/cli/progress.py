@@ -1,4 +1,4 @@
-"""The bar on a terminal's last line: the files of a verb, and the tiles of a large image."""
+"""The bar on a terminal's last line: the files of a verb, and how far the one in work is."""
 
 import shutil
 import sys
@@ -30,6 +30,14 @@ class ProgressBar:
             self._draw(f"{self._text}, tile {done} of {count}, {seconds:.0f} s left")
         if done == count:  # the next pass over the image
             self._since = now
+
+    def bytes(self, doing: str, done: int, count: int) -> None:
+        """Adds how far a file of any bytes is, as `any_bytes.pack` and `unpack` tell it."""
+        now = time.monotonic()
+        if not done:  # another pass begins
+            self._since = now
+        left = f", {(now - self._since) / done * (count - done):.0f} s left" if done else ""
+        self._draw(f"{self._text}, {doing}, {100 * done // count} %{left}")
 
     def _draw(self, text: str) -> None:
         if sys.stderr.isatty():

@@ -296,3 +296,38 @@ def code_plane(net, state, data, base, planes, own, steps, ratio, room):
             if row == rows - 1:
                 start += net.kinds[3]
             _code_block(net, state, data, start, around, steps, steps_around, plane[y, x], room)
+
+
+@compiled
+def code_symbols(state, data, probabilities, least, symbols):
+    """Codes a symbol of each of B streams, as the decisions of a binary tree over the alphabet.
+
+    Args:
+        state, data: as of `code`.
+        probabilities: float32 [B, A]: of the symbols; A is 2..256. Whatever is no number above zero
+            counts as none.
+        least: what is added to each probability, in 65536ths: 1..
+        symbols: int32 [B], 0..A-1; filled where the coder reads.
+    """
+    alphabet = probabilities.shape[1]
+    shares = np.zeros(alphabet, np.int64)
+    for stream in range(probabilities.shape[0]):
+        total = np.int64(0)
+        for symbol in range(alphabet):
+            chance = probabilities[stream, symbol]
+            shares[symbol] = least
+            if chance > 0:
+                shares[symbol] += np.int64(min(chance, np.float32(1)) * np.float32(65536))
+            total += shares[symbol]
+        low, high = 0, alphabet
+        while high - low > 1:
+            middle = (low + high) >> 1
+            upper = np.int64(0)
+            for symbol in range(middle, high):
+                upper += shares[symbol]
+            one = min(max((upper << 16) // total, 1), 65535)
+            if code(state, data, one, symbols[stream] >= middle):
+                low, total = middle, upper
+            else:
+                high, total = middle, total - upper
+        symbols[stream] = low

@@ -6,7 +6,7 @@ the upper bit set in all but the last.
     bytes
         4  "CNNP": magic
         1  1: version of this layout; or 0: CRC-32 and payload follow as they are, since packing
-           would not make it smaller; or 2: another JPEG, as `jpeg_layout` says
+           would not make it smaller. 2 is another JPEG (`jpeg_layout`), 3 any file (`bytes_layout`)
         4  fingerprint of the predicting networks: `predictors.fingerprint`
         1  flags: 1 colour, 2 chroma at full size (4:4:4), 4 progressive, 8 and 16 the scale as a
            power of two, 32 version 1 of the payload's layout, 64 the payload's model follows
@@ -37,7 +37,9 @@ from cnn_compression.payload.layout import PayloadError
 
 PACKED_SUFFIX = ".cnnp"
 MAGIC = b"CNNP"
-STORED, VERSION, OF_JPEGS = 0, 1, 2  # the last one's is `jpeg_layout`
+STORED, VERSION = 0, 1
+OF_JPEGS, ANY_BYTES = 2, 3  # versions of layouts of their own: `jpeg_layout` and `bytes_layout`
+_OTHERS_LAYOUTS = {bytes([OF_JPEGS]): "a packed JPEG", bytes([ANY_BYTES]): "a packed file"}
 _STORED_START = 9  # of the payload
 # A block takes seven decisions and more, each of 0.0028 bits and more; see `exact`.
 _BLOCKS_A_BYTE = 406
@@ -145,13 +147,13 @@ def read(data: bytes) -> tuple[Header, int]:
     payload = stored(data)
     if payload is not None:
         return _of_stored(payload), _STORED_START
+    if (other := _OTHERS_LAYOUTS.get(data[len(MAGIC) : len(MAGIC) + 1])) is not None:
+        raise PackedError(f"{other}, and no packed payload: `unpack` gives it back")
     if len(data) < _START.size:
         raise PackedError(f"cut short: the header has {_START.size} bytes and more")
     _, version, networks, flags, quality, asked = _START.unpack_from(data)
-    if version == OF_JPEGS:
-        raise PackedError("a packed JPEG, and no packed payload: `unpack` gives it back")
     if version != VERSION:
-        raise PackedError(f"version must be {STORED}, {VERSION} or {OF_JPEGS}. Received: {version}")
+        raise PackedError(f"version must be 0 to {ANY_BYTES}. Received: {version}")
     height, at = read_leb128(data, _START.size)
     width, at = read_leb128(data, at)
     model_size = 8 if flags & _MODEL else 0

@@ -41,6 +41,11 @@ def is_finished(state, data):
     return place <= len(data) and data[place:].tobytes() == _end(state)
 
 
+def is_beyond(state, data):
+    """Whether a coder has read more than was written, which ends within what is read ahead."""
+    return int(state[PLACE]) - _AHEAD > len(data)
+
+
 def _end(state):
     """The shortest bytes that are within the interval when zeros follow."""
     low, high = int(state[LOW]), int(state[HIGH])
