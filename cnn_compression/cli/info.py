@@ -18,9 +18,9 @@ usage: cnn-compression info FILES...
 Says what is in payloads, packed or not, one line each: size of the original (width x height) and
 its channels, the quality that was asked and the JPEG's own, bits per pixel of the original, bytes,
 the model that restores it, size of the preview, which is a quarter of the original's, half or all
-of it. Of other packed JPEGs it says what of this there is, of other packed files their bytes and how
-they were packed. A folder stands for the *{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX}
-in it, - for standard input.
+of it. Of other packed JPEGs it says what of this there is, of other packed files their bytes and
+how they were packed. A folder stands for the *{layout.PAYLOAD_SUFFIX} and
+*{packed_layout.PACKED_SUFFIX} in it, - for standard input.
 Only the headers are read: it is `decode` that finds damage.
 """
 
