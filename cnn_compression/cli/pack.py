@@ -16,8 +16,8 @@ HELP = f"""
 usage: cnn-compression pack [flags] FILES...
 
 Packs payloads, the files that `encode` wrote: about a third fewer bytes, up to half of small ones
-and a sixth of those of quality 90. Packs other JPEGs too: a quarter to a third fewer bytes. They may
-be baseline or progressive, grey, 4:2:0, 4:2:2 or 4:4:4, with whatever metadata; others are refused.
+and a sixth of those of quality 90. Packs other JPEGs too, into a quarter to a third fewer bytes:
+baseline or progressive, grey, 4:2:0, 4:2:2 or 4:4:4, with whatever metadata; others are refused.
 What comes out is no JPEG; `unpack` gives the file back, byte for byte, which was tried before one
 is written. `decode` takes packed payloads too, `info` all that is packed.
 A folder stands for the *{layout.PAYLOAD_SUFFIX} in it: other JPEGs must be named. - is standard
