@@ -56,7 +56,7 @@ def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec":
 
 
 def pack_jpeg(jpeg: bytes) -> bytes:
-    """Takes about a quarter off a JPEG: `unpack_jpeg` gives the same bytes back.
+    """Takes a quarter to a third off a JPEG: `unpack_jpeg` gives the same bytes back.
 
     The first call on a machine compiles for half a minute.
 
