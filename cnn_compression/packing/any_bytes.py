@@ -32,7 +32,7 @@ from cnn_compression.process import check_not_forked, start_tensorflow
 Report = Callable[[str, int, int], None]  # what is being done, how much of it is, of how much
 
 _coding = threading.Lock()
-_ONLINE_STREAMS, _DEEPZIP_STREAMS = 32, 64  # at most
+_MOST_STREAMS = 64
 _WORTHWHILE = 32  # bytes: no fewer are tried
 _ASTRAY = (
     "damaged, or packed where floats come out otherwise: the checksum does not match. What online "
@@ -172,7 +172,7 @@ def _unpack_online(coded, size, doing, report):
 
 def _code_online(data, size, coder, doing, report):
     """Codes bytes uint8 [n]; returns them, or where they are None what the coder reads."""
-    streams = min(max(size // 512, 1), _ONLINE_STREAMS)
+    streams = min(max(size // 512, 1), _MOST_STREAMS)
     history = _streams(data, size, streams, counts.LONGEST)
     contexts = counts.Contexts(streams, size)
     with _networks() as networks:
@@ -264,7 +264,7 @@ def _unpack_deepzip(coded, size, doing, report):
 
 def _code_deepzip(symbols, size, stored, coder, doing, report):
     """Codes symbols uint8 [n]; returns them, or where they are None what the coder reads."""
-    streams = min(max(size // 1024, 1), _DEEPZIP_STREAMS)
+    streams = min(max(size // 1024, 1), _MOST_STREAMS)
     alphabet, whole, fineness = _read_network(stored)
     with _networks() as networks:
         before = networks.WINDOW
