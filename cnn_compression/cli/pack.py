@@ -21,9 +21,9 @@ Packs files into fewer bytes; `unpack` gives each back, byte for byte, which is 
 written. What comes out is no JPEG; `decode` takes packed payloads, `info` all that is packed.
 - Payloads, the files that `encode` wrote: about a third fewer bytes, up to half of small ones and a
   sixth of those of quality 90.
-- Other JPEGs, photo.jpg into photo.jpg{PACKED_SUFFIX}: a quarter to a third fewer
-  bytes. They may be baseline or progressive, grey, 4:2:0, 4:2:2 or 4:4:4, with whatever metadata;
-  others are refused.
+- Other JPEGs, photo.jpg into photo.jpg{PACKED_SUFFIX}: a quarter to a third fewer bytes. They may
+  be baseline or progressive, grey, 4:2:0, 4:2:2 or 4:4:4, with whatever metadata; others are
+  refused.
 - Any other file, notes.txt into notes.txt{PACKED_SUFFIX}, by a network that learns while it
   codes: a matter of minutes for a megabyte, both ways. It is unpacked only on the same machine and
   by the same build of TensorFlow; elsewhere it is refused.
