@@ -1,6 +1,6 @@
 # make demo       compress and restore a real photograph, into out/
 # make test       ruff and the suite without what is slow
-# make test-slow  the rest: commands that are killed, fuzzing, effort
+# make test-slow  the rest: commands that are killed, fuzzing, effort, a browser, large graphs
 # make test-313   what hangs on Python, TensorFlow or Pillow once more, on Python 3.13, which has
 #                 no tensorflow-io; tests/both_pythons.py says which tests those are
 # make model DATA="folders of photographs"

@@ -49,6 +49,7 @@ def run(*words):
     return cli.main(["batch", *map(str, words)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [[], WORKERS], ids=["one", "two"])
 def test_transforms_give_what_the_codec_gives(pictures, codec, options):
     named = [(path.name, path.read_bytes()) for path in sorted(pictures.rglob("*.*"))]

@@ -74,6 +74,7 @@ def test_prints_tables(codec, files, capsys, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_writes_everything_and_goes_on(small, files, tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     pytest.importorskip("bjontegaard")
@@ -158,6 +159,7 @@ def test_bad_images_alone_make_no_table(small, tmp_path, capsys):
     assert not (output / "report.md").exists()
 
 
+@pytest.mark.slow
 def test_without_the_extra_it_still_measures(small, files, tmp_path, capsys, monkeypatch):
     extra = ("pillow_heif", "pillow_jxl", "lepton_jpeg_python", "bjontegaard", "matplotlib")
     for module in extra:

@@ -103,6 +103,7 @@ def small(tmp_path_factory):
     return export(folder / "model.keras", "small", folder)
 
 
+@pytest.mark.slow
 def test_the_loader_takes_whatever_comes_and_goes_on(library, small):
     """Wrong ranks, numbers that do not go together, items of all sizes and none: errors of their
     own request, or of an item, and the next is answered."""

@@ -105,6 +105,7 @@ def test_networks_see_zeros_around_the_picture(pair, network):
         np.testing.assert_allclose(found, expected, atol=tolerance, err_msg=f"{size}")
 
 
+@pytest.mark.slow
 def test_the_codec_writes_and_restores_what_it_would_without(codec, photos, monkeypatch):
     """The default model, at each of its scales."""
     sizes = [(33, 70), (100, 97)]

@@ -38,6 +38,7 @@ def files(photos, tmp_path_factory):
     return [folder / f"{i}.png" for i in range(3)]
 
 
+@pytest.mark.slow
 def test_figures_are_means_over_real_payloads_of_the_middles(model, files):
     held_out = HeldOutEvaluation(ImageReader(files), model.channels, size=80)
     assert [image.shape[:2] for image in held_out.images] == [(80, 80), (60, 80)]

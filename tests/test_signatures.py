@@ -94,6 +94,7 @@ def bad_files(image):
     }
 
 
+@pytest.mark.slow
 def test_bad_files_say_what_is_wrong_and_fail_alone(codec, served, images):
     bad = bad_files(images[0])
     files = [png(images[0]), *(data for data, _ in bad.values()), png(images[1])]

@@ -162,6 +162,7 @@ def test_the_command_trains_networks_that_pack(codec, photos, tmp_path, monkeypa
     assert command("train_packing", "photos")[0] == 2
 
 
+@pytest.mark.slow
 def test_the_command_trains_networks_for_any_jpeg(photos, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(photos["coffee"][:64, :80]).save("photo.png")
