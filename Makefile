@@ -55,7 +55,7 @@ lint: .venv/installed
 	.venv/bin/ruff check .
 
 test-313: .venv313/installed
-	.venv313/bin/python $(PYTEST) -m "both_pythons and not slow"
+	.venv313/bin/python $(PYTEST) -m both_pythons
 
 TRAIN := .venv/bin/cnn-compression train --rec=inner_filters=80,inner_blocks=5 --batch_size=8 \
   --warmup_steps=200 --optimizer=muon --learning_rate=1e-3 --loss_power=0.8 --precision=bfloat16

@@ -5,7 +5,7 @@ and tensorflow-io is missing. Here is what hangs on that, or on Python itself. W
 arithmetic that `codec` and `training` below stand on too, words, files and settings.
 """
 
-ALL = ()  # of a file's tests
+ALL = ()  # of a file's tests but the slow ones
 
 # What users rely on -> file -> its tests, by the names of their functions.
 ON_BOTH = {
@@ -161,10 +161,10 @@ ON_BOTH = {
 }
 
 
-def runs_on_both(file, test):
-    """Of a file's name and the name of a test's function."""
+def runs_on_both(file, test, slow=False):
+    """Of a file's name and the name of a test's function; `slow`: whether it is marked so."""
     for files in ON_BOTH.values():
         tests = files.get(file.removesuffix(".py"))
         if tests is not None:
-            return tests == ALL or test in tests
+            return test in tests or (tests == ALL and not slow)
     return False

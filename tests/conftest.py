@@ -70,7 +70,8 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: _place(item.path.name))
     for item in items:
-        if runs_on_both(item.path.name, item.function.__name__):
+        slow = item.get_closest_marker("slow") is not None
+        if runs_on_both(item.path.name, item.function.__name__, slow):
             item.add_marker("both_pythons")
 
 

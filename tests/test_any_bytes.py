@@ -51,6 +51,7 @@ def test_noise_is_kept_as_it_is(method):
         any_bytes.unpack(packed[:50] + bytes([packed[50] ^ 1]) + packed[51:])
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_bytes_back(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     Path("notes.txt").write_bytes(TEXT)

@@ -138,6 +138,7 @@ def test_the_loader_takes_whatever_comes_and_goes_on(library, small):
     assert served[4]["height"] == [5, 0, 5]
 
 
+@pytest.mark.slow
 def test_many_items_take_no_room_before_they_are_refused(library, small):
     """A tensor of a billion items that are empty is a few bytes in a request."""
     names, billion = ("decode", "decode_pixels", "info"), {"shape": [1_000_000_000, 0]}

@@ -541,6 +541,7 @@ def test_export_of_no_model_is_one_line(command, folder, words, expected):
 # With the real codec: the files that users have.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "target, reached",
     [

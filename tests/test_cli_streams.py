@@ -239,6 +239,7 @@ def test_a_payload_larger_than_its_input_is_said(command, folder):
     )
 
 
+@pytest.mark.slow
 def test_a_payload_of_another_model_says_which_model_to_pass(command, folder, monkeypatch, photos):
     """Versions of a named model are known; of a stranger's model the name is not."""
     names = {}

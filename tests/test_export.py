@@ -112,6 +112,7 @@ def test_signatures_are_named_for_serving(exported):
     assert described == expected
 
 
+@pytest.mark.slow
 def test_a_fresh_process_gives_the_bytes_that_python_gives(exported, png_files):
     codec = codec_module.load(exported)
     images, files = png_files

@@ -48,6 +48,7 @@ def test_kept_metadata_reach_the_restored_file(photograph):
     assert restored.size == (192, 256) and not Image.open("plain.png").getexif()
 
 
+@pytest.mark.slow
 def test_a_target_counts_them(photograph, capsys):
     run("encode", "photo.jpg", "--keep_metadata", "--target_bytes=3000")
     payload = (photograph / "photo.cnn.jpg").read_bytes()

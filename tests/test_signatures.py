@@ -144,6 +144,7 @@ def test_qualities_out_of_range_fail_alone(codec, served, images):
             assert status.decode() == ("" if quality == 40 else words)
 
 
+@pytest.mark.slow
 def test_a_size_that_cannot_be_met_says_so(codec, served, images):
     limit = len(codec.encode(images[1], 30))
     result = served["encode_to_size"](image_bytes=[png(images[1])] * 3, max_bytes=[limit, 100, -5])

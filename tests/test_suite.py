@@ -35,6 +35,11 @@ def test_a_file_is_listed_whole_or_by_its_tests():
     assert not runs_on_both("test_tiles.py", "test_of_unknown_sizes_in_a_graph")
 
 
+def test_a_slow_test_runs_on_both_where_it_is_named():
+    assert runs_on_both("test_export.py", "test_stock_ops_only", slow=True)
+    assert not runs_on_both("test_guest.py", "test_the_types_are_shipped", slow=True)
+
+
 @pytest.mark.parametrize("dist", ["loadfile", "load"])
 def test_a_file_is_one_process_s_and_so_is_a_server(request, dist):
     class Config:

@@ -252,6 +252,7 @@ def test_tensorboard_has_a_strip_for_each_held_out_image(events, finished):
 # Resuming.
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_exactly(finished, tmp_path, monkeypatch):
     config = replace(finished[0], output=str(tmp_path), checkpoint_steps=4)
     train_step = Trainer.train_step
@@ -516,6 +517,7 @@ def test_loss_and_gradient_are_means_over_the_global_batch(joint, joint_config):
         np.testing.assert_allclose(moment, expected, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_two_replicas_give_the_weights_of_one(joint, joint_config):
     trainer = Trainer(replace(joint_config, strategy="mirrored"))
     assert trainer.strategy.num_replicas_in_sync == 2
