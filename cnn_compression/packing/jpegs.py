@@ -86,7 +86,7 @@ def unpack(packed: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
         return payloads.unpack(packed, max_pixels)
     header, at = jpeg_layout.read(packed)
     height, width, _ = header.shape
-    _check_size(height, width, max_pixels)
+    layout.check_size(height, width, max_pixels)
     try:
         picture = reading.read_segments(header.segments, max_pixels)
         planes = _planes(header, picture)
@@ -112,11 +112,6 @@ def _networks(find):
         return find()
     except ValueError as error:
         raise PackedError(str(error)) from None
-
-
-def _check_size(height, width, max_pixels):
-    if height * width > max_pixels:
-        raise PackedError(f"{width} x {height} pixels: at most {max_pixels} are taken")
 
 
 def _taken_apart(jpeg, networks, max_pixels):

@@ -199,6 +199,12 @@ def checked(header: Header) -> Header:
     return header
 
 
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """Refuses a picture of more pixels than a limit, with a `PackedError`."""
+    if height * width > max_pixels:
+        raise PackedError(f"{width} x {height} pixels: at most {max_pixels} are taken")
+
+
 def _of_stored(payload):
     try:
         header = payload_layout.read_header(payload)

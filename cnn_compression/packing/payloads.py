@@ -56,7 +56,7 @@ def pack(payload: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
 def _taken_apart(payload, model, networks, max_pixels):
     """The header that its packing has, and the coefficients of each component."""
     header = payload_layout.read_header(payload)
-    _check_size(header, max_pixels)
+    layout.check_size(header.height, header.width, max_pixels)
     try:
         # Not `coefficients.parse`, which compares: what `unpack` gives is compared in the end.
         structure = reading.read(payload, max_pixels)
@@ -94,12 +94,6 @@ def _taken_apart(payload, model, networks, max_pixels):
     if frame != foreseen:
         raise WrittenAnewError(_NOT_BACK)
     return packed_header, coefficients.cropped(frame, structure.coefficients)
-
-
-def _check_size(header, max_pixels):
-    if header.height * header.width > max_pixels:
-        size = f"{header.width} x {header.height}"
-        raise PackedError(f"{size} pixels: at most {max_pixels} are taken")
 
 
 def pack_to(
@@ -146,7 +140,7 @@ def unpack(packed: bytes, max_pixels: int = MAX_PIXELS) -> bytes:
         PackedError: it is none, is damaged, or was coded with networks that are not installed.
     """
     header, at = layout.read(packed)
-    _check_size(header, max_pixels)
+    layout.check_size(header.height, header.width, max_pixels)
     if (payload := layout.stored(packed)) is not None:
         return payload
     try:
