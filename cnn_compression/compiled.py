@@ -13,3 +13,11 @@ def compiled(function):
         return numba.njit(function, nogil=True, cache=True)
     except RuntimeError:  # "no locator available"
         return numba.njit(function, nogil=True)
+
+
+def inlined(function):
+    """For what compiled functions call: its code becomes part of theirs.
+
+    A call that is handed a tuple of arrays takes as long as a small matrix.
+    """
+    return numba.njit(function, nogil=True, forceinline=True)

@@ -4,6 +4,7 @@
 writes those that are not there. What was written once is unpacked for ever.
 """
 
+import dataclasses
 import os
 import zlib
 from dataclasses import replace
@@ -222,7 +223,7 @@ def test_predictors_come_back_from_their_file(tmp_path):
     again = predictors.load(tmp_path / "1.npz")
     assert again.fingerprint == networks.fingerprint == name and again.model == networks.model
     changed = again.luma._replace(last2_bias=again.luma.last2_bias + 1)
-    assert again._replace(luma=changed).fingerprint != name
+    assert dataclasses.replace(again, luma=changed).fingerprint != name
     whole = (tmp_path / "1.npz").read_bytes()
     for broken in (b"", b"something else", whole[:-40], whole[:9000] + bytes(99) + whole[9099:]):
         (tmp_path / "2.npz").write_bytes(broken)
@@ -234,7 +235,9 @@ def test_only_numbered_files_are_predictors(tmp_path, monkeypatch):
     networks, name = predictors.find()
     for file in ("packing.npz", "1 (copy).npz"):
         (tmp_path / file).write_bytes(b"something else")
-    (tmp_path / "3.npz").write_bytes(predictors.saved(networks._replace(model="0" * 16)))
+    (tmp_path / "3.npz").write_bytes(
+        predictors.saved(dataclasses.replace(networks, model="0" * 16))
+    )
     (tmp_path / "2.npz").write_bytes(predictors.saved(networks))
     monkeypatch.setattr(predictors, "folders", lambda: [tmp_path])
     newest, its_name = predictors.find()

@@ -4,6 +4,7 @@
 writes those that are not there. What was written once is unpacked for ever.
 """
 
+import dataclasses
 import os
 import zlib
 from dataclasses import replace
@@ -405,7 +406,8 @@ def test_each_kind_has_the_newest_networks_of_its_own(tmp_path, monkeypatch):
     assert networks.model and not of_jpegs.model and name != its_name
     for number, one in enumerate((networks, of_jpegs, networks, of_jpegs)):
         changed = one.luma._replace(last2_bias=one.luma.last2_bias + number)
-        (tmp_path / f"{number}.npz").write_bytes(predictors.saved(one._replace(luma=changed)))
+        one = dataclasses.replace(one, luma=changed)
+        (tmp_path / f"{number}.npz").write_bytes(predictors.saved(one))
     monkeypatch.setattr(predictors, "folders", lambda: [tmp_path])
     for found, number in ((predictors.find(), 2), (predictors.find_for_jpegs(), 3)):
         assert found[1] == predictors.load(tmp_path / f"{number}.npz").fingerprint

@@ -1,5 +1,6 @@
 """Training the predicting networks: what a step is given, and a run that was stopped."""
 
+import dataclasses
 import io
 import random
 
@@ -15,7 +16,7 @@ from cnn_compression.packing.network import PredictorNetwork
 from cnn_compression.training import camera_jpegs, packing
 from cnn_compression.training.config import PackingConfig
 
-SMALL = {"trunk1": 16, "trunk2": 12, "last": 8, "features": 6, "hidden": 5}
+SMALL = {"trunk1": 16, "trunk2": 16, "last": 8, "features": 8, "hidden": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +66,12 @@ def test_blocks_are_given_what_coding_gives_them(made, photos, chroma, kind, mon
     net, taken = network.integers(), []
     other = predictors.find()[0]
     coded = kernels.code_plane
-    used = other._replace(**{"chroma" if chroma else "luma": net})
+    used = dataclasses.replace(other, **{"chroma" if chroma else "luma": net})
 
     def counting(one, state, data, *more):
         before = _told(state)
         coded(one, state, data, *more)
-        if one is net:
+        if one is used.arranged[chroma]:
             taken.append(_told(state) - before)
 
     monkeypatch.setattr(kernels, "code_plane", counting)

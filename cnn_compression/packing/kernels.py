@@ -3,6 +3,10 @@
 All of it is in this file, and takes no table and no function from another: numba keeps compiled
 code by the file that it is from, and would not see that another has changed.
 
+**Matrices.** Most of the time goes into sums of products of integers of 16 bits. x86 has an
+instruction for them, pmaddwd, which adds two products to each of its outputs; weights lie as it
+wants them (`predictor.arranged`). LLVM does not find it in a loop, so `_add_products` names it.
+
 **The range coder.** An interval of 32 bits is cut where a bit's probability says, the part of the
 bit that comes is kept, and bytes that no longer change are written: Martin, *Range encoding*
 (1979), in the binary form without carries of Mahoney's lpaq. Probabilities are integers of 16 bits;
@@ -13,8 +17,12 @@ what unpacks cannot come apart.
 """
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, overload
+from numba.np.arrayobj import make_array
 
-from cnn_compression.compiled import compiled
+from cnn_compression.compiled import compiled, inlined
 
 # Places in a coder's state, uint64: the interval's ends, the number that is read, where in the
 # bytes it is, and whether it reads.
@@ -70,18 +78,97 @@ def code(state, data, one, bit):
     return bit
 
 
-@compiled
-def _dense(x, weights, bias, index, out):
-    """out = clip((weights[index] x + bias[index]) / 2^SHIFT): int16 [M], [.., N, M], int32 [.., N],
-    int16 [N]."""
-    for row in range(out.shape[0]):
-        total = np.int32(0)
-        for column in range(x.shape[0]):
-            total = np.int32(total + np.int32(x[column]) * np.int32(weights[index, row, column]))
-        out[row] = min(max((total + bias[index, row]) >> SHIFT, 0), ACTIVATION_LIMIT)
+def _add_products(total, x, weights, index):
+    """total += weights[index] x: int32 [N or more], int16 [M], int16 [.., M / 2, N, 2].
+
+    N divides by 8.
+    """
+    for pair in range(weights.shape[1]):
+        first, second = np.int32(x[2 * pair]), np.int32(x[2 * pair + 1])
+        for n in range(weights.shape[2]):
+            products = first * weights[index, pair, n, 0] + second * weights[index, pair, n, 1]
+            total[n] = np.int32(total[n] + products)
 
 
-@compiled
+@overload(_add_products)
+def _compiled_add_products(total, x, weights, index):
+    return lambda total, x, weights, index: _generated_add_products(total, x, weights, index)
+
+
+@intrinsic
+def _generated_add_products(typing_context, total, x, weights, index):
+    """By pmaddwd, where the processor that is compiled for has it."""
+
+    def generate(context, builder, signature, values):
+        if "+avx2" not in context.codegen().magic_tuple()[2].split(","):
+            return context.compile_internal(builder, _add_products, signature, values)
+        total, x, weights = (
+            make_array(kind)(context, builder, value)
+            for kind, value in zip(signature.args[:3], values[:3], strict=True)
+        )
+        _, pairs, outputs, _ = cgutils.unpack_tuple(builder, weights.shape)
+        registers = builder.lshr(outputs, outputs.type(3))
+        start = builder.mul(values[3], builder.mul(pairs, registers))
+        _multiply(builder, total.data, x.data, weights.data, start, pairs, registers)
+        return context.get_dummy_value()
+
+    return types.none(total, x, weights, types.intp), generate
+
+
+def _multiply(builder, total, x, weights, start, pairs, registers):
+    """Builds the loops: over registers of eight sums, and within over pairs of inputs.
+
+    Four registers go through the pairs together while so many are left: none waits for itself.
+    """
+    integer = pairs.type
+    sums, words = ir.VectorType(ir.IntType(32), 8), ir.VectorType(ir.IntType(16), 16)
+    pmaddwd = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(sums, [words, words]), "llvm.x86.avx2.pmadd.wd"
+    )
+    total = builder.bitcast(total, sums.as_pointer())
+    weights = builder.bitcast(weights, words.as_pointer())
+    x = builder.bitcast(x, ir.IntType(32).as_pointer())
+
+    def load(pointer, at):
+        loaded = builder.load(builder.gep(pointer, [at]))
+        loaded.align = 2
+        return loaded
+
+    def build(first, count):
+        """Of so many registers, from number `first` on."""
+        numbers = [builder.add(first, integer(number)) for number in range(count)]
+        kept = [cgutils.alloca_once_value(builder, load(total, number)) for number in numbers]
+        with cgutils.for_range(builder, pairs) as loop:
+            pair = builder.insert_element(sums(ir.Undefined), load(x, loop.index), integer(0))
+            pair = builder.shuffle_vector(pair, pair, sums([0] * 8))
+            pair = builder.bitcast(pair, words)
+            row = builder.add(start, builder.mul(loop.index, registers))
+            for number, one in zip(numbers, kept, strict=True):
+                products = builder.call(pmaddwd, [load(weights, builder.add(row, number)), pair])
+                builder.store(builder.add(builder.load(one), products), one)
+        for number, one in zip(numbers, kept, strict=True):
+            builder.store(builder.load(one), builder.gep(total, [number])).align = 2
+
+    fours = builder.and_(registers, integer(-4))
+    for begin, end, count in ((integer(0), fours, 4), (fours, registers, 1)):
+        with cgutils.for_range_slice(builder, begin, end, integer(count), inc=True) as (first, _):
+            build(first, count)
+
+
+@inlined
+def _dense(x, weights, bias, index, sums, out):
+    """out = clip((weights[index] x + bias[index]) / 2^SHIFT).
+
+    int16 [M], int16 [.., M / 2, N, 2], int32 [.., N], int32 [N or more] to work in, int16 [N].
+    """
+    for n in range(out.shape[0]):
+        sums[n] = bias[index, n]
+    _add_products(sums, x, weights, index)
+    for n in range(out.shape[0]):
+        out[n] = min(max(sums[n] >> SHIFT, 0), ACTIVATION_LIMIT)
+
+
+@inlined
 def _chance(probabilities, x, weights, bias, index, decision):
     """How probable a one is, in 65536ths."""
     total = np.int32(0)
@@ -91,7 +178,7 @@ def _chance(probabilities, x, weights, bias, index, decision):
     return probabilities[min(max((total + bias[index, decision]) >> SHIFT, -limit), limit) + limit]
 
 
-@compiled
+@inlined
 def _add(total, weights, factor):
     """total += factor * weights of int32 [N], int16 [N] and an integer of 16 bits."""
     for n in range(total.shape[0]):
@@ -167,7 +254,7 @@ def _code_level(state, data, probabilities, weights, bias, index, hidden, known,
     return size if positive else -size
 
 
-@compiled
+@inlined
 def _sum_up(net, around, steps_around, total, linear):
     """Adds what the blocks around say to the trunk's first layer and to the linear predictions."""
     for number in range(around.shape[0]):
@@ -184,16 +271,16 @@ def _sum_up(net, around, steps_around, total, linear):
                     _add(linear, net.around[row], pixels)
 
 
-@compiled
-def _first_layer(net, index, trunk, own, features, first):
+@inlined
+def _first_layer(net, index, trunk, own, features, sums, first):
     """A coefficient's first layer, from all that is known by then."""
-    for n in range(first.shape[0]):
-        dot = np.int32(own[index * first.shape[0] + n] + net.features_bias[index, n])
-        for m in range(trunk.shape[0]):
-            dot = np.int32(dot + np.int32(trunk[m]) * np.int32(net.features[index, n, m]))
-        for m in range(4):
-            dot = np.int32(dot + np.int32(features[m]) * np.int32(net.predicted[index, n, m]))
-        first[n] = min(max(dot >> SHIFT, 0), ACTIVATION_LIMIT)
+    width = first.shape[0]
+    for n in range(width):
+        sums[n] = own[index * width + n] + net.features_bias[index, n]
+    _add_products(sums, trunk, net.features, index)
+    _add_products(sums, features, net.predicted, index)
+    for n in range(width):
+        first[n] = min(max(sums[n] >> SHIFT, 0), ACTIVATION_LIMIT)
 
 
 @compiled
@@ -206,14 +293,14 @@ def _code_block(net, state, data, base, around, steps, steps_around, block, room
         block: int16 [64].
         room: tuple of arrays to work in.
     """
-    total, trunk1, trunk, last1, own, first, hidden, features, linear = room
+    total, trunk1, trunk, last1, own, first, hidden, features, linear, sums = room
     total[:] = base
     linear[:] = 0
     _sum_up(net, around, steps_around, total, linear)
     for n in range(total.shape[0]):
         trunk1[n] = min(max(total[n] >> SHIFT, 0), ACTIVATION_LIMIT)
-    _dense(trunk1, net.trunk2, net.trunk2_bias, 0, trunk)
-    _dense(trunk, net.last1, net.last1_bias, 0, last1)
+    _dense(trunk1, net.trunk2, net.trunk2_bias, 0, sums, trunk)
+    _dense(trunk, net.last1, net.last1_bias, 0, sums, last1)
 
     last = 63
     while last and not block[last]:
@@ -224,8 +311,8 @@ def _code_block(net, state, data, base, around, steps, steps_around, block, room
     for turn in range(1, last + 2):
         index = turn if turn <= last else 0
         rounded = _prediction(net.log1p, linear[index], steps[index], features)
-        _first_layer(net, index, trunk, own, features, first)
-        _dense(first, net.hidden, net.hidden_bias, index, hidden)
+        _first_layer(net, index, trunk, own, features, sums, first)
+        _dense(first, net.hidden, net.hidden_bias, index, sums, hidden)
         expected = rounded if index == 0 else 0
         level = np.int64(block[index]) - expected
         level = expected + _code_level(
@@ -247,7 +334,7 @@ def code_plane(net, state, data, base, planes, own, steps, ratio, room):
     """Codes the blocks of a component, row by row; those that are read are written into it.
 
     Args:
-        net: `Predictor`.
+        net: `Predictor`, `arranged`.
         state, data: of `range_coder`.
         base: int32 [W]: what the first layer starts with in every block of the component.
         planes: luma, Cb and Cr, each int16 [h + 2, w + 3, 64] zigzag coefficients, with two rows

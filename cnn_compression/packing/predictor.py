@@ -95,8 +95,23 @@ def working_room(net):
         (net.hidden.shape[1], np.int16),
         (4, np.int16),
         (64, np.int32),
+        (max(len(net.trunk2_bias[0]), len(net.last1_bias[0]), *net.hidden.shape[1:]), np.int32),
     )
     return tuple(np.zeros(shape, dtype) for shape, dtype in widths)
+
+
+def arranged(net):
+    """The predictor as `kernels.code_plane` takes it: pairs of inputs side by side.
+
+    trunk2, last1, features, predicted and hidden are int16 [.., M / 2, N, 2] in place of
+    [.., N, M].
+    """
+    matrices = {}
+    for name in ("trunk2", "last1", "features", "predicted", "hidden"):
+        matrix = getattr(net, name)
+        pairs = matrix.reshape(*matrix.shape[:2], -1, 2).swapaxes(1, 2)
+        matrices[name] = np.ascontiguousarray(pairs)
+    return net._replace(**matrices)
 
 
 def base(net, steps, kinds):
@@ -124,6 +139,10 @@ def checked(net):
     def size(array, axis):
         return sizes(array).sum(axis)
 
+    for name in ("trunk2", "last1", "features", "hidden"):
+        *_, outputs, inputs = getattr(net, name).shape
+        if outputs % 8 or inputs % 8:
+            raise ValueError(f"{name}: widths must divide by 8. Received: {outputs}, {inputs}")
     step = 16 * ONE  # of the logarithm of a step of 16 bits
     either = np.maximum(sizes(net.trunk1_positive), sizes(net.trunk1_negative))
     own = np.maximum(sizes(net.own_positive), sizes(net.own_negative))

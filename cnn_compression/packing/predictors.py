@@ -11,18 +11,19 @@ import json
 import threading
 import zipfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from cnn_compression.packing.predictor import Predictor, checked
+from cnn_compression.packing.predictor import Predictor, arranged, checked
 
 _loading = threading.Lock()
 _NOT_THERE = "in saved_models/packing: not there"
 
 
-class Predictors(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Predictors:
     """Networks for luma and for chroma.
 
     Attributes:
@@ -35,7 +36,12 @@ class Predictors(NamedTuple):
     chroma: Predictor
     model: str
 
-    @property
+    @functools.cached_property
+    def arranged(self) -> tuple[Predictor, Predictor]:
+        """Both as `kernels` takes them."""
+        return arranged(self.luma), arranged(self.chroma)
+
+    @functools.cached_property
     def fingerprint(self) -> str:
         """8 hexadecimal digits that packed files carry: of all integers and what they are."""
         digest = hashlib.sha256(self.model.encode())

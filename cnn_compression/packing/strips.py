@@ -141,4 +141,5 @@ def _code(of, networks, coder, padded):
         net = networks.chroma if own else networks.luma
         kinds = [*of.kinds] + [predictor.IS_CR] * (own == 2)
         base, room = predictor.base(net, steps, kinds), predictor.working_room(net)
-        kernels.code_plane(net, *coder, base, three, own, steps, ratio, room)
+        arranged = networks.arranged[own > 0]
+        kernels.code_plane(arranged, *coder, base, three, own, steps, ratio, room)
