@@ -8,7 +8,6 @@ import tensorflow as tf
 from keras import ops
 
 from cnn_compression.jpeg.twin import jpeg_twin
-from cnn_compression.tensors.levels import mean_squared_error
 
 # Gradient steps at each effort. 128 of them were measured to buy nothing over 32.
 EFFORT_STEPS = (0, 8, 32)
@@ -40,7 +39,7 @@ def refine(pair, image, compact, quality, grey, steps):
         compact_hat, bits = jpeg_twin(compact, quality, grey, pair.chroma)
         image_hat = pair.restore(compact_hat, quality, height, width)
         bpp = bits / tf.cast(height * width, tf.float32)
-        costs = mean_squared_error(image, image_hat) + pair.rate_slope(quality) * bpp
+        costs = pair.distortion(image, image_hat) + pair.rate_slope(quality) * bpp
         return tf.ensure_shape(costs, quality.shape)  # the loop's variables keep theirs
 
     def step(number, compact, mean, square, best, least):

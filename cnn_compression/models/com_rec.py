@@ -5,6 +5,7 @@ import keras
 from cnn_compression.jpeg.twin import STEP_OF_QUALITY_50, mean_luma_step
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.models.paper import PaperComCNN, PaperRecCNN
+from cnn_compression.tensors.distortion import DISTORTIONS
 from cnn_compression.tensors.shapes import crop, pad_to_multiple
 
 PRESETS = {
@@ -24,19 +25,34 @@ class ComRec(keras.Model):
         rec: network from compact_hat to image_hat, called as `rec(compact_hat, quality)`.
         chroma: how the JPEG between them keeps colour, `4:2:0` or `4:4:4`.
         rate_weight, rate_power: what a bit is worth to this model; see `rate_slope`.
+        distortion: what it keeps small, one of `DISTORTIONS`.
 
     Raises:
-        ValueError: where the two differ in channels or in scale.
+        ValueError: where the two differ in channels or in scale, or the distortion is unknown.
     """
 
-    def __init__(self, com, rec, chroma="4:2:0", rate_weight=8.0, rate_power=1.0, **kwargs):
+    def __init__(
+        self,
+        com,
+        rec,
+        chroma="4:2:0",
+        rate_weight=8.0,
+        rate_power=1.0,
+        distortion="mse",
+        **kwargs,
+    ):
         super().__init__(**kwargs | {"dtype": "float32"})
         if (com.channels, com.scale) != (rec.channels, rec.scale):
             raise ValueError(
                 "com and rec must share channels and scale. Received: "
                 f"com {com.channels}, {com.scale}; rec {rec.channels}, {rec.scale}"
             )
+        if distortion not in DISTORTIONS:
+            raise ValueError(
+                f"distortion must be one of {sorted(DISTORTIONS)}. Received: {distortion!r}"
+            )
         self.com, self.rec, self.chroma = com, rec, chroma
+        self.distortion_name, self.distortion = distortion, DISTORTIONS[distortion]
         self.rate_weight, self.rate_power = rate_weight, rate_power
         self.channels, self.scale = com.channels, com.scale
         self.reach = max(com.reach, rec.reach)
@@ -136,6 +152,7 @@ class ComRec(keras.Model):
             "chroma": self.chroma,
             "rate_weight": self.rate_weight,
             "rate_power": self.rate_power,
+            "distortion": self.distortion_name,
         }
         return super().get_config() | config
 

@@ -156,26 +156,25 @@ def _multiply(builder, total, x, weights, start, pairs, registers):
 
 
 @inlined
-def _dense(x, weights, bias, index, sums, out):
-    """out = clip((weights[index] x + bias[index]) / 2^SHIFT).
-
-    int16 [M], int16 [.., M / 2, N, 2], int32 [.., N], int32 [N or more] to work in, int16 [N].
-    """
-    for n in range(out.shape[0]):
-        sums[n] = bias[index, n]
-    _add_products(sums, x, weights, index)
-    for n in range(out.shape[0]):
-        out[n] = min(max(sums[n] >> SHIFT, 0), ACTIVATION_LIMIT)
+def _sum_products(total, x, weights, bias, index):
+    """total = weights[index] x + bias[index]; as of `_add_products`, and int32 [.., N]."""
+    for n in range(bias.shape[1]):
+        total[n] = bias[index, n]
+    _add_products(total, x, weights, index)
 
 
 @inlined
-def _chance(probabilities, x, weights, bias, index, decision):
-    """How probable a one is, in 65536ths."""
-    total = np.int32(0)
-    for column in range(x.shape[0]):
-        total = np.int32(total + np.int32(x[column]) * np.int32(weights[index, decision, column]))
+def _activate(total, out):
+    """out = clip(total / 2^SHIFT): int32 [N or more], int16 [N]."""
+    for n in range(out.shape[0]):
+        out[n] = min(max(total[n] >> SHIFT, 0), ACTIVATION_LIMIT)
+
+
+@inlined
+def _chance(probabilities, total):
+    """How probable a one is, in 65536ths, by a logit times 2^SHIFT."""
     limit = probabilities.shape[0] // 2
-    return probabilities[min(max((total + bias[index, decision]) >> SHIFT, -limit), limit) + limit]
+    return probabilities[min(max(total >> SHIFT, -limit), limit) + limit]
 
 
 @inlined
@@ -215,11 +214,11 @@ def _prediction(log1p, total, step, features):
 
 
 @compiled
-def _code_last(state, data, probabilities, last1, weights, bias, last):
-    """Codes `last` as a binary tree's six decisions: int16 [1, 63, L], int32 [1, 63]."""
+def _code_last(state, data, probabilities, totals, last):
+    """Codes `last` as a binary tree's six decisions, of logits int32 [63 or more]."""
     node, value = 0, 0
     for bit in range(5, -1, -1):
-        one = _chance(probabilities, last1, weights, bias, 0, node)
+        one = _chance(probabilities, totals[node])
         coded = code(state, data, one, (last >> bit) & 1)
         value = 2 * value + coded
         node = 2 * node + 1 + coded
@@ -227,23 +226,23 @@ def _code_last(state, data, probabilities, last1, weights, bias, last):
 
 
 @compiled
-def _code_level(state, data, probabilities, weights, bias, index, hidden, known, level):
-    """Codes a coefficient, or what is left of its prediction."""
-    if not known:
-        one = _chance(probabilities, hidden, weights, bias, index, ZERO)
-        if not code(state, data, one, level != 0):
-            return 0
-    one = _chance(probabilities, hidden, weights, bias, index, SIGN)
-    positive = code(state, data, one, level > 0)
+def _code_level(state, data, probabilities, totals, known, level):
+    """Codes a coefficient, or what is left of its prediction, of logits int32 [DECISIONS or more].
+
+    `known`: whether it is known not to be zero.
+    """
+    if not known and not code(state, data, _chance(probabilities, totals[ZERO]), level != 0):
+        return 0
+    positive = code(state, data, _chance(probabilities, totals[SIGN]), level > 0)
     goal, size = abs(level), 1
     while size < UNARY:
-        one = _chance(probabilities, hidden, weights, bias, index, MORE + size - 1)
+        one = _chance(probabilities, totals[MORE + size - 1])
         if not code(state, data, one, goal > size):
             return size if positive else -size
         size += 1
     bucket = 0
     while bucket < BUCKETS - 1:
-        one = _chance(probabilities, hidden, weights, bias, index, BEYOND + bucket)
+        one = _chance(probabilities, totals[BEYOND + bucket])
         if not code(state, data, one, goal - UNARY + 1 >= 2 << bucket):
             break
         bucket += 1
@@ -272,15 +271,13 @@ def _sum_up(net, around, steps_around, total, linear):
 
 
 @inlined
-def _first_layer(net, index, trunk, own, features, sums, first):
+def _first_layer(net, index, trunk, own, features, total):
     """A coefficient's first layer, from all that is known by then."""
-    width = first.shape[0]
+    width = net.features_bias.shape[1]
     for n in range(width):
-        sums[n] = own[index * width + n] + net.features_bias[index, n]
-    _add_products(sums, trunk, net.features, index)
-    _add_products(sums, features, net.predicted, index)
-    for n in range(width):
-        first[n] = min(max(sums[n] >> SHIFT, 0), ACTIVATION_LIMIT)
+        total[n] = own[index * width + n] + net.features_bias[index, n]
+    _add_products(total, trunk, net.features, index)
+    _add_products(total, features, net.predicted, index)
 
 
 @compiled
@@ -297,28 +294,31 @@ def _code_block(net, state, data, base, around, steps, steps_around, block, room
     total[:] = base
     linear[:] = 0
     _sum_up(net, around, steps_around, total, linear)
-    for n in range(total.shape[0]):
-        trunk1[n] = min(max(total[n] >> SHIFT, 0), ACTIVATION_LIMIT)
-    _dense(trunk1, net.trunk2, net.trunk2_bias, 0, sums, trunk)
-    _dense(trunk, net.last1, net.last1_bias, 0, sums, last1)
+    _activate(total, trunk1)
+    _sum_products(sums, trunk1, net.trunk2, net.trunk2_bias, 0)
+    _activate(sums, trunk)
+    _sum_products(sums, trunk, net.last1, net.last1_bias, 0)
+    _activate(sums, last1)
+    _sum_products(sums, last1, net.last2, net.last2_bias, 0)
 
     last = 63
     while last and not block[last]:
         last -= 1
-    last = _code_last(state, data, net.probabilities, last1, net.last2, net.last2_bias, last)
+    last = _code_last(state, data, net.probabilities, sums, last)
     width = first.shape[0]
     own[: width * (last + 1)] = net.of_last[last, : width * (last + 1)]
     for turn in range(1, last + 2):
         index = turn if turn <= last else 0
         rounded = _prediction(net.log1p, linear[index], steps[index], features)
-        _first_layer(net, index, trunk, own, features, sums, first)
-        _dense(first, net.hidden, net.hidden_bias, index, sums, hidden)
+        _first_layer(net, index, trunk, own, features, sums)
+        _activate(sums, first)
+        _sum_products(sums, first, net.hidden, net.hidden_bias, index)
+        _activate(sums, hidden)
+        _sum_products(sums, hidden, net.decisions, net.decisions_bias, index)
         expected = rounded if index == 0 else 0
+        known = index == last and index > 0
         level = np.int64(block[index]) - expected
-        level = expected + _code_level(
-            state, data, net.probabilities, net.decisions, net.decisions_bias, index, hidden,
-            index == last and index > 0, level
-        )  # fmt: skip
+        level = expected + _code_level(state, data, net.probabilities, sums, known, level)
         block[index] = level
         if level and index:
             log = _log(net.log1p, level)

@@ -95,23 +95,27 @@ def working_room(net):
         (net.hidden.shape[1], np.int16),
         (4, np.int16),
         (64, np.int32),
-        (max(len(net.trunk2_bias[0]), len(net.last1_bias[0]), *net.hidden.shape[1:]), np.int32),
+        (max(64, net.trunk2.shape[1], *net.last1.shape[1:], *net.hidden.shape[1:]), np.int32),
     )
     return tuple(np.zeros(shape, dtype) for shape, dtype in widths)
 
 
 def arranged(net):
-    """The predictor as `kernels.code_plane` takes it: pairs of inputs side by side.
+    """The predictor as `kernels.code_plane` takes it.
 
-    trunk2, last1, features, predicted and hidden are int16 [.., M / 2, N, 2] in place of
-    [.., N, M].
+    Matrices [.., N, M], from one layer to the next, are int16 [.., M / 2, N, 2]; where N does not
+    divide by 8 zeros follow, as in its bias.
     """
-    matrices = {}
-    for name in ("trunk2", "last1", "features", "predicted", "hidden"):
+    changed = {}
+    for name in ("trunk2", "last1", "last2", "features", "predicted", "hidden", "decisions"):
         matrix = getattr(net, name)
+        outputs = [(0, 0), (0, -matrix.shape[1] % 8)]
+        matrix = np.pad(matrix, [*outputs, (0, 0)])
         pairs = matrix.reshape(*matrix.shape[:2], -1, 2).swapaxes(1, 2)
-        matrices[name] = np.ascontiguousarray(pairs)
-    return net._replace(**matrices)
+        changed[name] = np.ascontiguousarray(pairs)
+        if (bias := getattr(net, f"{name}_bias", None)) is not None:
+            changed[f"{name}_bias"] = np.pad(bias, outputs)
+    return net._replace(**changed)
 
 
 def base(net, steps, kinds):

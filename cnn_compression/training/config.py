@@ -49,6 +49,9 @@ class TrainConfig:
     )
     rate_power: float = _option(1.0, "joint: power of the step that lambda follows.")
     loss_power: float = _option(0.5, "joint: power of the step that losses are divided by.")
+    distortion: str = _option(
+        "mse", "What is kept small: squared error, or what eyes see.", choices=("mse", "eyes")
+    )
     preview_psnr: float = _at_least(
         25.0, "joint: dB that the compact image must keep to a plain downscale.", least=0
     )

@@ -54,7 +54,7 @@ class JointObjective:
         excess = ops.relu(preview - self.preview_mse)
         return {
             "loss": quality_weight(quality, self.loss_power)
-            * (mse + model.rate_slope(quality) * bpp + excess),
+            * (model.distortion(image, image_hat) + model.rate_slope(quality) * bpp + excess),
             "mse": mse,
             "bpp": bpp,
             "preview_mse": preview,
@@ -82,7 +82,8 @@ class RestoreObjective:
         compact_hat = ops.stop_gradient(self.codec(compact, quality, grey))
         image_hat = model.restore(compact_hat, quality, *ops.shape(image)[1:3], training=True)
         mse = mean_squared_error(image, image_hat)
-        return {"loss": quality_weight(quality) * mse, "mse": mse}
+        distortion = model.distortion(image, image_hat)
+        return {"loss": quality_weight(quality) * distortion, "mse": mse}
 
     def variables(self, model):
         """The variables that this objective trains."""
@@ -98,7 +99,8 @@ class ReduceObjective:
         compact = model.compact(image, quality, training=True)
         image_hat = model.restore(compact, quality, height, width, training=False)
         mse = mean_squared_error(image, image_hat)
-        return {"loss": quality_weight(quality) * mse, "mse": mse}
+        distortion = model.distortion(image, image_hat)
+        return {"loss": quality_weight(quality) * distortion, "mse": mse}
 
     def variables(self, model):
         """The variables that this objective trains."""

@@ -92,7 +92,7 @@ class Trainer:
 
     def _initial_model(self):
         config = self.config
-        rate = {"rate_weight": config.rate_weight, "rate_power": config.rate_power}
+        goal = {name: getattr(config, name) for name in ("rate_weight", "rate_power", "distortion")}
         precision = "mixed_bfloat16" if config.precision == "bfloat16" else config.precision
         if not config.init:
             return ComRec.from_preset(
@@ -102,7 +102,7 @@ class Trainer:
                 config.rec_arguments(),
                 precision,
                 chroma=config.chroma,
-                **rate,
+                **goal,
             )
         pairs = as_multi_scale(load_model(config.init)).pairs
         wanted = (config.channels, config.scale, config.chroma)
@@ -116,7 +116,7 @@ class Trainer:
         has = pair.rec.get_config()
         if any(has.get(name) != value for name, value in config.rec_arguments().items()):
             raise ValueError(f"{config.init} has a RecCNN of {has}. Received: rec {config.rec}")
-        return pair.in_precision(precision, **rate)
+        return pair.in_precision(precision, **goal)
 
     def _optimizer(self, phase, steps):
         peak = self.config.learning_rate
