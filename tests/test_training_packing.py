@@ -16,7 +16,7 @@ from cnn_compression.packing.network import PredictorNetwork
 from cnn_compression.training import camera_jpegs, packing
 from cnn_compression.training.config import PackingConfig
 
-SMALL = {"trunk1": 16, "trunk2": 16, "last": 8, "features": 8, "hidden": 8}
+SMALL = {"trunk1": 16, "trunk2": 16, "last": 16, "features": 16, "hidden": 16}
 
 
 @pytest.fixture(autouse=True)

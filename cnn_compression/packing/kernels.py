@@ -90,69 +90,170 @@ def _add_products(total, x, weights, index):
             total[n] = np.int32(total[n] + products)
 
 
+def _add_rows(total, weights, rows, factors, count):
+    """total += factors[k] weights[rows[k]] for k < count: int32 [N], int16 [R, N], int32 [K], int16
+    [K]; K is more than `count`, N divides by 16.
+    """
+    for k in range(count):
+        factor = np.int32(factors[k])
+        for n in range(weights.shape[1]):
+            total[n] = np.int32(total[n] + factor * weights[rows[k], n])
+
+
 @overload(_add_products)
 def _compiled_add_products(total, x, weights, index):
     return lambda total, x, weights, index: _generated_add_products(total, x, weights, index)
 
 
+@overload(_add_rows)
+def _compiled_add_rows(total, weights, rows, factors, count):
+    def add_rows(total, weights, rows, factors, count):
+        rows[count], factors[count] = 0, 0  # they go in pairs
+        _generated_add_rows(total, weights, rows, factors, count)
+
+    return add_rows
+
+
 @intrinsic
 def _generated_add_products(typing_context, total, x, weights, index):
-    """By pmaddwd, where the processor that is compiled for has it."""
+    def build(builder, arrays, index):
+        total, x, weights = arrays
+        _, pairs, outputs, _ = cgutils.unpack_tuple(builder, weights.shape)
+        eights = builder.lshr(outputs, outputs.type(3))
+        start = builder.mul(index, builder.mul(pairs, eights))
+        _build_products(builder, total.data, x.data, weights.data, start, pairs, eights)
+
+    return types.none(total, x, weights, types.intp), _with_pmaddwd(build, _add_products)
+
+
+@intrinsic
+def _generated_add_rows(typing_context, total, weights, rows, factors, count):
+    def build(builder, arrays, count):
+        total, weights, rows, factors = arrays
+        _, width = cgutils.unpack_tuple(builder, weights.shape)
+        pairs = builder.lshr(builder.add(count, count.type(1)), count.type(1))
+        sixteens = builder.lshr(width, width.type(4))
+        pointers = total.data, weights.data, rows.data, factors.data
+        _build_rows(builder, *pointers, pairs, sixteens)
+
+    return types.none(total, weights, rows, factors, types.intp), _with_pmaddwd(build, _add_rows)
+
+
+def _with_pmaddwd(build, otherwise):
+    """What numba generates code by: `build`, if the processor that it is for has pmaddwd, or what
+    it makes of the function `otherwise`."""
 
     def generate(context, builder, signature, values):
         if "+avx2" not in context.codegen().magic_tuple()[2].split(","):
-            return context.compile_internal(builder, _add_products, signature, values)
-        total, x, weights = (
+            return context.compile_internal(builder, otherwise, signature, values)
+        arrays = [
             make_array(kind)(context, builder, value)
-            for kind, value in zip(signature.args[:3], values[:3], strict=True)
-        )
-        _, pairs, outputs, _ = cgutils.unpack_tuple(builder, weights.shape)
-        registers = builder.lshr(outputs, outputs.type(3))
-        start = builder.mul(values[3], builder.mul(pairs, registers))
-        _multiply(builder, total.data, x.data, weights.data, start, pairs, registers)
+            for kind, value in zip(signature.args[:-1], values[:-1], strict=True)
+        ]
+        build(builder, arrays, values[-1])
         return context.get_dummy_value()
 
-    return types.none(total, x, weights, types.intp), generate
+    return generate
 
 
-def _multiply(builder, total, x, weights, start, pairs, registers):
-    """Builds the loops: over registers of eight sums, and within over pairs of inputs.
+# Registers of 256 bits.
+_SUMS, _WORDS = ir.VectorType(ir.IntType(32), 8), ir.VectorType(ir.IntType(16), 16)
+# Words of two registers side by side, in two registers: as the processor does it at once, from each
+# quarter of the two. And the sums of both back in order.
+_QUARTERS = [[0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]]
+_ASIDE = [[word + 16 * of for word in words for of in (0, 1)] for words in _QUARTERS]
 
-    Four registers go through the pairs together while so many are left: none waits for itself.
-    """
-    integer = pairs.type
-    sums, words = ir.VectorType(ir.IntType(32), 8), ir.VectorType(ir.IntType(16), 16)
-    pmaddwd = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(sums, [words, words]), "llvm.x86.avx2.pmadd.wd"
-    )
-    total = builder.bitcast(total, sums.as_pointer())
-    weights = builder.bitcast(weights, words.as_pointer())
-    x = builder.bitcast(x, ir.IntType(32).as_pointer())
 
-    def load(pointer, at):
-        loaded = builder.load(builder.gep(pointer, [at]))
-        loaded.align = 2
-        return loaded
+def _build_products(builder, total, x, weights, start, pairs, eights):
+    """Loops over registers of eight sums, and within over pairs of inputs."""
+    total, weights = _pointer(builder, total, _SUMS), _pointer(builder, weights, _WORDS)
+    x = _pointer(builder, x, ir.IntType(32))
 
-    def build(first, count):
-        """Of so many registers, from number `first` on."""
-        numbers = [builder.add(first, integer(number)) for number in range(count)]
-        kept = [cgutils.alloca_once_value(builder, load(total, number)) for number in numbers]
+    def build(numbers):
+        sums = [cgutils.alloca_once_value(builder, _load(builder, total, n)) for n in numbers]
         with cgutils.for_range(builder, pairs) as loop:
-            pair = builder.insert_element(sums(ir.Undefined), load(x, loop.index), integer(0))
-            pair = builder.shuffle_vector(pair, pair, sums([0] * 8))
-            pair = builder.bitcast(pair, words)
-            row = builder.add(start, builder.mul(loop.index, registers))
-            for number, one in zip(numbers, kept, strict=True):
-                products = builder.call(pmaddwd, [load(weights, builder.add(row, number)), pair])
-                builder.store(builder.add(builder.load(one), products), one)
-        for number, one in zip(numbers, kept, strict=True):
-            builder.store(builder.load(one), builder.gep(total, [number])).align = 2
+            factors = _spread(builder, _load(builder, x, loop.index))
+            row = builder.add(start, builder.mul(loop.index, eights))
+            for number, one in zip(numbers, sums, strict=True):
+                words = _load(builder, weights, builder.add(row, number))
+                _add_pmaddwd(builder, one, words, factors)
+        for number, one in zip(numbers, sums, strict=True):
+            _store(builder, builder.load(one), total, number)
 
-    fours = builder.and_(registers, integer(-4))
-    for begin, end, count in ((integer(0), fours, 4), (fours, registers, 1)):
-        with cgutils.for_range_slice(builder, begin, end, integer(count), inc=True) as (first, _):
-            build(first, count)
+    _build_in_fours(builder, eights, build)
+
+
+def _build_rows(builder, total, weights, rows, factors, pairs, sixteens):
+    """Loops over sixteen sums, and within over pairs of rows."""
+    total, weights = _pointer(builder, total, _SUMS), _pointer(builder, weights, _WORDS)
+    factors, two = _pointer(builder, factors, ir.IntType(32)), pairs.type(2)
+
+    def build(numbers):
+        zeros = _SUMS([0] * 8)
+        sums = [[cgutils.alloca_once_value(builder, zeros) for _ in range(2)] for _ in numbers]
+        with cgutils.for_range(builder, pairs) as loop:
+            both = _spread(builder, _load(builder, factors, loop.index))
+            starts = []
+            for of in (0, 1):
+                place = builder.add(builder.mul(loop.index, two), pairs.type(of))
+                row = builder.sext(_load(builder, rows, place), pairs.type)
+                starts.append(builder.mul(row, sixteens))
+            for number, halves in zip(numbers, sums, strict=True):
+                words = [_load(builder, weights, builder.add(start, number)) for start in starts]
+                for half, places in zip(halves, _ASIDE, strict=True):
+                    _add_pmaddwd(builder, half, _shuffle(builder, *words, places), both)
+        for number, halves in zip(numbers, sums, strict=True):
+            halves = [builder.load(half) for half in halves]
+            for of, places in enumerate(_QUARTERS):
+                at = builder.add(builder.mul(number, two), pairs.type(of))
+                added = _shuffle(builder, *halves, places)
+                _store(builder, builder.add(_load(builder, total, at), added), total, at)
+
+    _build_in_fours(builder, sixteens, build)
+
+
+def _build_in_fours(builder, count, build):
+    """A loop that does four at a time while so many are left: none waits for itself.
+
+    `build(numbers)` builds what is done.
+    """
+    fours = builder.and_(count, count.type(-4))
+    for begin, end, width in ((count.type(0), fours, 4), (fours, count, 1)):
+        step = count.type(width)
+        with cgutils.for_range_slice(builder, begin, end, step, inc=True) as (first, _):
+            build([builder.add(first, count.type(n)) for n in range(width)])
+
+
+def _pointer(builder, pointer, kind):
+    return builder.bitcast(pointer, kind.as_pointer())
+
+
+def _load(builder, pointer, at):
+    loaded = builder.load(builder.gep(pointer, [at]))
+    loaded.align = 2
+    return loaded
+
+
+def _store(builder, value, pointer, at):
+    builder.store(value, builder.gep(pointer, [at])).align = 2
+
+
+def _shuffle(builder, first, second, places):
+    kind = ir.VectorType(ir.IntType(32), len(places))
+    return builder.shuffle_vector(first, second, kind(places))
+
+
+def _spread(builder, pair):
+    """Two words, as one integer, all over a register."""
+    first = builder.insert_element(_SUMS(ir.Undefined), pair, ir.IntType(32)(0))
+    return builder.bitcast(_shuffle(builder, first, first, [0] * 8), _WORDS)
+
+
+def _add_pmaddwd(builder, sums, words, factors):
+    kind = ir.FunctionType(_SUMS, [_WORDS, _WORDS])
+    pmaddwd = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
+    products = builder.call(pmaddwd, [words, factors])
+    builder.store(builder.add(builder.load(sums), products), sums)
 
 
 @inlined
@@ -254,20 +355,24 @@ def _code_level(state, data, probabilities, totals, known, level):
 
 
 @inlined
-def _sum_up(net, around, steps_around, total, linear):
+def _sum_up(net, around, steps_around, total, linear, lists):
     """Adds what the blocks around say to the trunk's first layer and to the linear predictions."""
+    rows, logs, near, pixels = lists
+    negative, count, count_near = net.trunk1.shape[0] // 2, 0, 0
     for number in range(around.shape[0]):
         for index in range(64):
             level = np.int64(around[number, index])
             if level:
-                row, log = 64 * number + index, _log(net.log1p, level)
-                if level > 0:
-                    _add(total, net.trunk1_positive[row], log)
-                else:
-                    _add(total, net.trunk1_negative[row], log)
+                row = 64 * number + index
+                rows[count] = row if level > 0 else row + negative
+                logs[count] = _log(net.log1p, level)
+                count += 1
                 if number < steps_around.shape[0]:
-                    pixels = _dequantised(level, steps_around[number, index])
-                    _add(linear, net.around[row], pixels)
+                    near[count_near] = row
+                    pixels[count_near] = _dequantised(level, steps_around[number, index])
+                    count_near += 1
+    _add_rows(total, net.trunk1, rows, logs, count)
+    _add_rows(linear, net.around, near, pixels, count_near)
 
 
 @inlined
@@ -290,10 +395,10 @@ def _code_block(net, state, data, base, around, steps, steps_around, block, room
         block: int16 [64].
         room: tuple of arrays to work in.
     """
-    total, trunk1, trunk, last1, own, first, hidden, features, linear, sums = room
+    total, trunk1, trunk, last1, own, first, hidden, features, linear, sums, lists = room
     total[:] = base
     linear[:] = 0
-    _sum_up(net, around, steps_around, total, linear)
+    _sum_up(net, around, steps_around, total, linear, lists)
     _activate(total, trunk1)
     _sum_products(sums, trunk1, net.trunk2, net.trunk2_bias, 0)
     _activate(sums, trunk)
@@ -322,7 +427,7 @@ def _code_block(net, state, data, base, around, steps, steps_around, block, room
         block[index] = level
         if level and index:
             log = _log(net.log1p, level)
-            weights = net.own_positive[index] if level > 0 else net.own_negative[index]
+            weights = net.own[index if level > 0 else index + 64]
             later = slice(width * (index + 1), width * (last + 1))
             _add(own[later], weights[later], log)
             _add(own[:width], weights[:width], log)
@@ -334,7 +439,7 @@ def code_plane(net, state, data, base, planes, own, steps, ratio, room):
     """Codes the blocks of a component, row by row; those that are read are written into it.
 
     Args:
-        net: `Predictor`, `arranged`.
+        net: `predictor.Arranged`.
         state, data: of `range_coder`.
         base: int32 [W]: what the first layer starts with in every block of the component.
         planes: luma, Cb and Cr, each int16 [h + 2, w + 3, 64] zigzag coefficients, with two rows

@@ -83,39 +83,72 @@ AT_SCALE = AT_RATIO = {1: 4, 2: 5, 4: 6}
 IS_CR = 8
 
 
-def working_room(net):
-    """Arrays for `kernels.code_plane` to work in, one set for each thread."""
-    widths = (
-        (net.trunk2.shape[2], np.int32),
-        (net.trunk2.shape[2], np.int16),
-        (net.trunk2.shape[1], np.int16),
-        (net.last1.shape[1], np.int16),
-        (net.of_last.shape[1], np.int32),
-        (net.features.shape[1], np.int16),
-        (net.hidden.shape[1], np.int16),
-        (4, np.int16),
-        (64, np.int32),
-        (max(64, net.trunk2.shape[1], *net.last1.shape[1:], *net.hidden.shape[1:]), np.int32),
-    )
-    return tuple(np.zeros(shape, dtype) for shape, dtype in widths)
+class Arranged(NamedTuple):
+    """A predictor as `kernels.code_plane` takes it; what differs from `Predictor`:
 
-
-def arranged(net):
-    """The predictor as `kernels.code_plane` takes it.
-
-    Matrices [.., N, M], from one layer to the next, are int16 [.., M / 2, N, 2]; where N does not
-    divide by 8 zeros follow, as in its bias.
+    Matrices from one layer to the next are int16 [.., M / 2, N, 2] in place of [.., N, M]; where N
+    does not divide by 8 zeros follow, as in the bias. `trunk1` is `trunk1_positive` and below it
+    `trunk1_negative`, `own` likewise.
     """
-    changed = {}
+
+    trunk1: np.ndarray
+    kinds: np.ndarray
+    trunk2: np.ndarray
+    trunk2_bias: np.ndarray
+    last1: np.ndarray
+    last1_bias: np.ndarray
+    last2: np.ndarray
+    last2_bias: np.ndarray
+    features: np.ndarray
+    features_bias: np.ndarray
+    own: np.ndarray
+    of_last: np.ndarray
+    predicted: np.ndarray
+    hidden: np.ndarray
+    hidden_bias: np.ndarray
+    decisions: np.ndarray
+    decisions_bias: np.ndarray
+    around: np.ndarray
+    itself: np.ndarray
+    log1p: np.ndarray
+    probabilities: np.ndarray
+
+
+def arranged(net: Predictor) -> Arranged:
+    """The predictor as `kernels.code_plane` takes it."""
+    changed = {
+        name: np.concatenate([getattr(net, f"{name}_positive"), getattr(net, f"{name}_negative")])
+        for name in ("trunk1", "own")
+    }
     for name in ("trunk2", "last1", "last2", "features", "predicted", "hidden", "decisions"):
         matrix = getattr(net, name)
         outputs = [(0, 0), (0, -matrix.shape[1] % 8)]
         matrix = np.pad(matrix, [*outputs, (0, 0)])
         pairs = matrix.reshape(*matrix.shape[:2], -1, 2).swapaxes(1, 2)
         changed[name] = np.ascontiguousarray(pairs)
-        if (bias := getattr(net, f"{name}_bias", None)) is not None:
-            changed[f"{name}_bias"] = np.pad(bias, outputs)
-    return net._replace(**changed)
+        if name != "predicted":
+            changed[f"{name}_bias"] = np.pad(getattr(net, f"{name}_bias"), outputs)
+    return Arranged(*((net._asdict() | changed)[name] for name in Arranged._fields))
+
+
+def working_room(net: Predictor) -> tuple:
+    """Arrays for `kernels.code_plane` to work in, one set for each thread."""
+    trunk2, last1, hidden = (matrix.shape[1:] for matrix in (net.trunk2, net.last1, net.hidden))
+    widths = (
+        (trunk2[1], np.int32),
+        (trunk2[1], np.int16),
+        (trunk2[0], np.int16),
+        (last1[0], np.int16),
+        (64 * hidden[1], np.int32),
+        (hidden[1], np.int16),
+        (hidden[0], np.int16),
+        (4, np.int16),
+        (64, np.int32),
+        (max(64, *trunk2, *last1, *hidden), np.int32),
+    )
+    around = len(net.trunk1_positive) + 1
+    lists = tuple(np.zeros(around, kind) for kind in (np.int32, np.int16, np.int32, np.int16))
+    return *(np.zeros(shape, kind) for shape, kind in widths), lists
 
 
 def base(net, steps, kinds):
@@ -145,8 +178,8 @@ def checked(net):
 
     for name in ("trunk2", "last1", "features", "hidden"):
         *_, outputs, inputs = getattr(net, name).shape
-        if outputs % 8 or inputs % 8:
-            raise ValueError(f"{name}: widths must divide by 8. Received: {outputs}, {inputs}")
+        if outputs % 16 or inputs % 16:
+            raise ValueError(f"{name}: widths must divide by 16. Received: {outputs}, {inputs}")
     step = 16 * ONE  # of the logarithm of a step of 16 bits
     either = np.maximum(sizes(net.trunk1_positive), sizes(net.trunk1_negative))
     own = np.maximum(sizes(net.own_positive), sizes(net.own_negative))

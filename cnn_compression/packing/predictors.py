@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_compression.packing.predictor import Predictor, arranged, checked
+from cnn_compression.packing.predictor import Arranged, Predictor, arranged, checked
 
 _loading = threading.Lock()
 _NOT_THERE = "in saved_models/packing: not there"
@@ -37,7 +37,7 @@ class Predictors:
     model: str
 
     @functools.cached_property
-    def arranged(self) -> tuple[Predictor, Predictor]:
+    def arranged(self) -> tuple[Arranged, Arranged]:
         """Both as `kernels` takes them."""
         return arranged(self.luma), arranged(self.chroma)
 
