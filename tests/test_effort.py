@@ -11,22 +11,29 @@ from cnn_compression.codec.effort import EFFORT_STEPS, refine
 from cnn_compression.codec.pair import PairCodec
 from cnn_compression.jpeg.twin import jpeg_twin
 from cnn_compression.payload import layout
+from cnn_compression.tensors.distortion import eyes
 
 
 def cost(pair, image, compact, quality):
     """Distortion + lambda x rate, by its definition: float `[N]`."""
     compact_hat, bits = jpeg_twin(compact, quality, np.zeros(len(image), bool), pair.chroma)
     image_hat = pair.restore(compact_hat, quality, *image.shape[1:3])
-    error = np.mean((255 * (image_hat - image)) ** 2, axis=(1, 2, 3))
+    if pair.distortion_name == "mse":
+        error = np.mean((255 * (image_hat - image)) ** 2, axis=(1, 2, 3))
+    else:
+        error = eyes(image, image_hat)
     bpp = bits / (image.shape[1] * image.shape[2])
     return error + pair.rate_slope(quality) * bpp
 
 
-@pytest.mark.parametrize("position", [0, -1])
-def test_each_picture_gets_cheaper(codec, photos, position):
-    pair = codec.model.pairs[position]
-    image = np.stack([photos["coffee"], photos["rocket"]])[:, :64, :96] / np.float32(255)
-    quality = np.array([30, 70])
+@pytest.mark.parametrize(
+    "position, distortion, names",
+    [(0, "mse", ("coffee", "rocket")), (-1, "mse", ("coffee", "rocket")), (-1, "eyes", ["coffee"])],
+)
+def test_each_picture_gets_cheaper(codec, photos, position, distortion, names):
+    pair = codec.model.pairs[position].in_precision("float32", distortion=distortion)
+    image = np.stack([photos[name] for name in names])[:, :64, :96] / np.float32(255)
+    quality = np.array([30, 70])[: len(names)]
     compact = pair.compact(image, quality)
     refined = refine(pair, image, compact, quality, tf.constant(False), 6)
     before, after = (cost(pair, image, c, quality).numpy() for c in (compact, refined))

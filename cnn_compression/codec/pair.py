@@ -10,7 +10,6 @@ from cnn_compression.tensors.canvas import on_canvas
 from cnn_compression.tensors.colour import luma
 from cnn_compression.tensors.functions import shared
 from cnn_compression.tensors.levels import to_uint8, to_unit
-from cnn_compression.tensors.metrics import mse
 from cnn_compression.tensors.tiles import map_tiles
 
 # Pixels of a side that go through a network at once, besides the overlap: memory follows it.
@@ -124,14 +123,27 @@ class PairCodec:
         return self._map(network, image, (height, width), self.scale, 1)
 
     def _measured(self, image, quality, file):
-        """Of a JPEG file: its bytes, int32; what it restores to by its mean squared error and by
+        """Of a JPEG file: its bytes, int32; what it restores to by the pair's distortion and by
         distortion + lambda x rate, float32 scalars."""
         height, width = tf.unstack(tf.shape(image)[:2])
         image_hat = self.restore(coding.decode(file), quality, height, width)
         pixels = tf.cast(height, tf.float32) * tf.cast(width, tf.float32)
-        length, error = tf.strings.length(file), mse(image, image_hat)
+        length = tf.strings.length(file)
+        error = self._distortion(image, image_hat)
         rate = 8.0 * tf.cast(length, tf.float32) / pixels
         return length, error, error + self.pair.rate_slope(quality[None])[0] * rate
+
+    def _distortion(self, image, image_hat):
+        """The pair's, of rows as many as a tile has, so that memory does not follow the picture."""
+        height = tf.shape(image)[0]
+
+        def strip(first):
+            rows = [to_unit(x[None, first : first + self.tile]) for x in (image, image_hat)]
+            share = tf.minimum(self.tile, height - first) / height
+            return tf.cast(share, tf.float32) * self.pair.distortion(*rows)[0]
+
+        firsts = tf.range(0, height, self.tile)
+        return tf.reduce_sum(tf.map_fn(strip, firsts, fn_output_signature=tf.float32))
 
     def _map(self, network, image, sides, cell_in, cell_out):
         overlap, tile = -(-self.pair.reach // self.scale), self.tile // self.scale

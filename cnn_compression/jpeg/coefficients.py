@@ -5,7 +5,9 @@ what is not foreseen is the coefficients, and the numbers that `foreseen_frame` 
 `quantisation_tables` take.
 """
 
+import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -119,14 +121,17 @@ def compose(
     if len(frame.components) not in (1, 3):
         raise ValueError(f"expected 1 or 3 components. Received: {len(frame.components)}")
     blocks = _joined(frame, coefficients)
-    parts = [_START, extra, *_quantisation_segments(frame, quantisation), _frame_segment(frame)]
-    for scan in _script(frame):
+
+    def coded(scan):
         tokens, counts = _tokens(frame, scan, blocks)
         tables = {key: huffman.optimal(counts[slot(key)]) for key in needed_tables(frame, scan)}
-        parts += [segment(_DHT, bytes([key]) + table) for key, table in tables.items()]
-        parts += [_scan_segment(frame, scan)]
-        parts += [_coded(frame, scan._replace(tables=tables), tokens)]
-    return b"".join([*parts, _END])
+        segments = [segment(_DHT, bytes([key]) + table) for key, table in tables.items()]
+        scan_data = _coded(frame, scan._replace(tables=tables), tokens)
+        return b"".join([*segments, _scan_segment(frame, scan), scan_data])
+
+    head = [_START, extra, *_quantisation_segments(frame, quantisation), _frame_segment(frame)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return b"".join([*head, *threads.map(coded, _script(frame)), _END])
 
 
 def cropped(frame: Frame, coefficients: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
