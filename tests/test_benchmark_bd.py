@@ -85,6 +85,14 @@ def test_units_of_rate_do_not_matter():
         )
 
 
+def test_values_below_zero_count_like_others():
+    lowered = [(rates, np.array(values) - 37.5) for rates, values in (ANCHOR, TEST)]
+    delta, plain = bd.bd_rate(*lowered, EVERYTHING), bd.bd_rate(ANCHOR, TEST, EVERYTHING)
+    assert delta.value == pytest.approx(plain.value) and delta.low < 0 < delta.high
+    gain, plain = bd.bd_value(*lowered, EVERYTHING), bd.bd_value(ANCHOR, TEST, EVERYTHING)
+    assert gain.value == pytest.approx(plain.value)
+
+
 def test_swapping_the_two_inverts_the_ratio():
     there, back = bd.bd_rate(ANCHOR, TEST, EVERYTHING), bd.bd_rate(TEST, ANCHOR, EVERYTHING)
     assert (1 + there.value / 100) * (1 + back.value / 100) == pytest.approx(1)

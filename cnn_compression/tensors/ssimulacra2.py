@@ -158,12 +158,13 @@ def _errors(x, y):
     luminance = 1 - np.square(mean_x - mean_y)
     structure = 1 - luminance * (2 * covariance + C2) / (variances + C2)
     edges = (1 + np.abs(y - mean_y)) / (1 + np.abs(x - mean_x)) - 1
-    maps = [np.maximum(error, 0) for error in (structure, edges, -edges)]
-    fourths = [np.square(np.square(error)) for error in maps]
-    return [
-        [error.mean(dtype=np.float64) for error in maps],
-        [error.mean(dtype=np.float64) ** 0.25 for error in fourths],
-    ]
+    return np.transpose([_norms(error) for error in (structure, edges, -edges)])
+
+
+def _norms(error):
+    error = np.maximum(error, 0)
+    fourth = np.square(np.square(error))
+    return error.mean(dtype=np.float64), fourth.mean(dtype=np.float64) ** 0.25
 
 
 def _blurred(plane):
