@@ -15,6 +15,7 @@ def row(codec, image, quality, bpp, psnr, ms_ssim=math.nan, seconds=(1.0, 2.0), 
         "bytes": round(bpp * 2500),
         "psnr_y": psnr + 1,
         "ssim": 0.5,
+        "ssimulacra2": 3 * psnr - 70,
     } | more
     encode_seconds, decode_seconds = seconds
     return Row(

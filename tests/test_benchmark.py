@@ -84,8 +84,9 @@ def test_writes_everything_and_goes_on(small, files, tmp_path, capsys, monkeypat
     assert command(*words) == 0
     printed = capsys.readouterr().out
     names = ["rows.jsonl", "rows.csv", "report.md", "crops.png"]
-    names += [f"{stem}.{kind}" for stem in ("psnr", "ms_ssim", "psnr-2") for kind in ("svg", "png")]
-    assert sorted(path.name for path in output.iterdir()) == sorted(names)  # 96x128 has no MS-SSIM
+    drawn = ("psnr", "ms_ssim", "ssimulacra2", "psnr-2", "ssimulacra2-2")  # 96x128: no MS-SSIM
+    names += [f"{stem}.{kind}" for stem in drawn for kind in ("svg", "png")]
+    assert sorted(path.name for path in output.iterdir()) == sorted(names)
     where, _, written = printed.splitlines()[-1].partition(": ")
     assert where == f"written to {output}" and sorted(written.split(", ")) == sorted(names)
 
@@ -99,10 +100,11 @@ def test_writes_everything_and_goes_on(small, files, tmp_path, capsys, monkeypat
     title = f"{files[0].parent.name}, 2 images"
     text = (output / "report.md").read_text()
     assert text.startswith(f"# {title}\n")
-    # A line for each of four codecs at both sizes, and what stands around them.
+    # A line for each of four codecs in both measures at both sizes, and what stands around them.
     tables = [line.split(" | ")[0] for line in printed.splitlines() if line.startswith("| ")]
-    assert len(tables) == 2 * (1 + 4) and tables[0] == "| PSNR, dB, at bpp"
-    assert len(printed.splitlines()) < 20 and "BD-rate against JPEG, 0.1..1 bpp, %" in printed
+    heads = ["| PSNR, dB, at bpp", "| SSIMULACRA2, at bpp"]
+    assert len(tables) == 2 * 2 * (1 + 4) and [tables[0], tables[5]] == heads
+    assert len(printed.splitlines()) < 35 and "BD-rate against JPEG, 0.1..1 bpp, %" in printed
     assert printed.startswith(f"# {title}: 256x192\n")
     assert "Bjontegaard deltas against JPEG" in text and "by size" in text
     svg = ElementTree.fromstring((output / "psnr-2.svg").read_text())
@@ -168,7 +170,7 @@ def test_without_the_extra_it_still_measures(small, files, tmp_path, capsys, mon
     printed, errors = capsys.readouterr()
     for name in ("JPEG XL", "HEIC", f"{small.name}, Lepton", f"{small.name}, JPEG XL"):
         assert f"note: left out: {name} needs " in errors
-    assert errors.count("cnn-compression[bench]") == 4 + 2  # codecs, plots
+    assert errors.count("cnn-compression[bench]") == 4 + 3  # codecs, plots
     assert "0.1 to 1 bpp: need the extra `bench`" in (tmp_path / "report.md").read_text()
     assert "BD-rate" not in printed
     assert {small.name, "JPEG"} <= {row["codec"] for row in rows_in(tmp_path)}

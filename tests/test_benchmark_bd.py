@@ -61,7 +61,7 @@ def test_an_independent_integral():
     assert delta.value == pytest.approx(-4.4175, abs=1e-3)  # cubic fit: -4.4205
     low, high = max(rates.min(1)), min(rates.max(1))
     anchor, test = (by_trapezoids(r, p, low, high) for p, r in zip(psnrs, rates, strict=True))
-    gain = bd.bd_psnr(ANCHOR, TEST, EVERYTHING)
+    gain = bd.bd_value(ANCHOR, TEST, EVERYTHING)
     assert gain.value == pytest.approx(test - anchor, abs=1e-6)
     assert (gain.low, gain.high) == (pytest.approx(1358.24), pytest.approx(9487.76))
 
@@ -73,22 +73,30 @@ def test_a_shifted_curve_gives_its_shift(factor):
     delta = bd.bd_rate((rates, psnrs), (factor * rates, psnrs), EVERYTHING)
     assert delta.value == pytest.approx(100 * (factor - 1), abs=1e-9)
     assert (delta.low, delta.high) == (22, 37)
-    gain = bd.bd_psnr((rates, psnrs), (rates, psnrs + factor), EVERYTHING)
+    gain = bd.bd_value((rates, psnrs), (rates, psnrs + factor), EVERYTHING)
     assert gain.value == pytest.approx(factor)
 
 
 def test_units_of_rate_do_not_matter():
     scaled = [(1000 * np.array(rates), psnrs) for rates, psnrs in (ANCHOR, TEST)]
-    for delta in (bd.bd_rate, bd.bd_psnr):
+    for delta in (bd.bd_rate, bd.bd_value):
         assert delta(*scaled, EVERYTHING).value == pytest.approx(
             delta(ANCHOR, TEST, EVERYTHING).value
         )
 
 
+def test_values_below_zero_count_like_others():
+    lowered = [(rates, np.array(values) - 37.5) for rates, values in (ANCHOR, TEST)]
+    delta, plain = bd.bd_rate(*lowered, EVERYTHING), bd.bd_rate(ANCHOR, TEST, EVERYTHING)
+    assert delta.value == pytest.approx(plain.value) and delta.low < 0 < delta.high
+    gain, plain = bd.bd_value(*lowered, EVERYTHING), bd.bd_value(ANCHOR, TEST, EVERYTHING)
+    assert gain.value == pytest.approx(plain.value)
+
+
 def test_swapping_the_two_inverts_the_ratio():
     there, back = bd.bd_rate(ANCHOR, TEST, EVERYTHING), bd.bd_rate(TEST, ANCHOR, EVERYTHING)
     assert (1 + there.value / 100) * (1 + back.value / 100) == pytest.approx(1)
-    gain, loss = bd.bd_psnr(ANCHOR, TEST, EVERYTHING), bd.bd_psnr(TEST, ANCHOR, EVERYTHING)
+    gain, loss = bd.bd_value(ANCHOR, TEST, EVERYTHING), bd.bd_value(TEST, ANCHOR, EVERYTHING)
     assert gain.value == pytest.approx(-loss.value)
 
 
@@ -108,7 +116,7 @@ def test_only_the_range_counts():
     assert (delta.low, delta.high) == (
         pytest.approx(30 + 3 * math.log2(0.1 / 0.7)), pytest.approx(30.0)
     )  # fmt: skip
-    gain = bd.bd_psnr(anchor, changed_outside, (0.1, 1.0))
+    gain = bd.bd_value(anchor, changed_outside, (0.1, 1.0))
     assert gain.value == pytest.approx(-3 * math.log2(0.7))
     assert (gain.low, gain.high) == (pytest.approx(0.1), pytest.approx(1.0))
 
@@ -118,7 +126,7 @@ def test_a_partial_overlap_says_what_was_compared():
     assert delta.low == pytest.approx(31 + 3 * math.log2(0.3))
     assert delta.high == pytest.approx(30 + 3 * math.log2(0.5))
     assert delta.value == pytest.approx(100 * (2 ** (-1 / 3) - 1))
-    gain = bd.bd_psnr(straight([0.1, 0.2, 0.5]), straight([0.3, 0.6, 0.9], 31), (0.1, 1.0))
+    gain = bd.bd_value(straight([0.1, 0.2, 0.5]), straight([0.3, 0.6, 0.9], 31), (0.1, 1.0))
     assert (gain.value, gain.low, gain.high) == tuple(map(pytest.approx, (1, 0.3, 0.5)))
 
 
@@ -126,10 +134,10 @@ def test_a_partial_overlap_says_what_was_compared():
     "function, anchor, test",
     [
         (bd.bd_rate, straight([0.1, 0.2, 0.4]), straight([0.1, 0.2, 0.4], 50)),
-        (bd.bd_psnr, straight([0.1, 0.2]), straight([0.3, 0.6])),
+        (bd.bd_value, straight([0.1, 0.2]), straight([0.3, 0.6])),
         (bd.bd_rate, straight([0.1, 0.2, 0.4]), straight([0.2])),
         (bd.bd_rate, straight([0.1, 0.2, 0.4]), straight([2.0, 4.0, 8.0])),
-        (bd.bd_psnr, straight([0.01, 0.02]), straight([0.01, 0.02])),
+        (bd.bd_value, straight([0.01, 0.02]), straight([0.01, 0.02])),
     ],
 )
 def test_no_overlap_is_said_not_extrapolated(function, anchor, test):

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 
 import pytest
 from rows_by_hand import ladder, row
@@ -39,6 +40,9 @@ def test_both_means_at_fixed_rates(rows):
         assert cells_of(text, after=way, codec="JPEG") == [*(f"{v:.2f}" for v in expected), "–"]
     assert cells_of(text, after="Luma PSNR, dB: on the", codec="half")[0] == "34.00"
     assert cells_of(text, after="MS-SSIM: on the", codec="half")[0] == "0.9000"
+    for way in ("SSIMULACRA2: mean of each image's", "SSIMULACRA2: on the averaged curve"):
+        expected = [14.0, 3 * (23 + 5 * math.log2(0.2 * 16)) - 70]
+        assert cells_of(text, after=way, codec="JPEG") == [*(f"{v:.2f}" for v in expected), "–"]
 
 
 def test_a_mean_needs_every_image(rows):
@@ -55,6 +59,10 @@ def test_deltas(rows):
     assert cells[1] == "33.0 to 43.0"  # from half at 1/8 bpp to JPEG at 1
     assert cells[3] == cells[5] == "+5.00" and cells[4] == "0.12 to 1"
     assert "against JPEG, 0.125 to 1 bpp" in text
+    # Three of SSIMULACRA2 a dB: the same rates.
+    assert cells_of(text, after="| BD-SSIMULACRA2 |", codec="half") == [
+        "-50.0", "29.0 to 59.0", "-50.0", "+15.00", "0.12 to 1", "+15.00"
+    ]  # fmt: skip
     swapped = make(rows, anchor="half", bd_range=(0.125, 1.0))
     assert cells_of(swapped, after="Bjontegaard", codec="JPEG")[0] == "+100.0"
 
@@ -68,10 +76,21 @@ def test_no_overlap_and_partial_overlap_are_said(rows):
     assert cells_of(text, after="Bjontegaard", codec="part")[2] == "+0.0 (1 of 2)"
 
 
+def test_scores_below_zero_count_like_others(rows):
+    pytest.importorskip("bjontegaard")
+    low = [replace(r, ssimulacra2=r.ssimulacra2 - 60) for r in rows]
+    text = make(low, anchor="JPEG", bd_range=(0.125, 1.0), rates=(0.125, 8))
+    cells = cells_of(text, after="| BD-SSIMULACRA2 |", codec="half")
+    assert cells[:3] == ["-50.0", "-31.0 to -1.0", "-50.0"] and cells[3] == "+15.00"
+    assert cells_of(text, after="SSIMULACRA2: on the", codec="JPEG") == ["-46.00", "–"]
+
+
 def test_folds_are_counted(rows):
     pytest.importorskip("bjontegaard")
-    folded = [*rows, *(row("half", image, 9, 0.3, 20.0) for image in "xy")]
-    assert "cost more and give less: half 1, left out" in make(folded, anchor="JPEG")
+    folded = [*rows, *(row("half", image, 9, 0.3, 20.0, ssimulacra2=80.0) for image in "xy")]
+    text = make(folded, anchor="JPEG")
+    assert "cost more and give less PSNR: half 1, left out" in text
+    assert "cost more and give less SSIMULACRA2: half 2, left out" in text
     assert "cost more" not in make(rows, anchor="JPEG")
 
 
@@ -94,7 +113,7 @@ def test_areas_and_speed(rows):
 def test_qualities_and_libraries(rows):
     text = make(rows)
     assert "| JPEG | library 1.0 | none |" in text
-    assert "| JPEG | 2 | 0.125 | 28.00 | 29.00 | 0.5000 | 0.9000 | 1.000 | 2.000 |" in text
+    assert "| JPEG | 2 | 0.125 | 28.00 | 29.00 | 0.5000 | 0.9000 | 14.00 | 1.000 | 2.000 |" in text
     assert "200x100" in text
 
 
@@ -108,7 +127,9 @@ def test_sizes_are_reported_apart(rows):
     text = make(rows + small, anchor="JPEG")
     assert "## set, 2 images: 200x100" in text
     assert "## set, 2 images, scaled down by 2: 100x50" in text
-    assert cells_of(text, after="by size", codec="half") == ["-50.0", "+100.0"]
+    for measure in ("PSNR", "SSIMULACRA2"):
+        after = f"BD-rate in {measure}, %, against JPEG"
+        assert cells_of(text, after=after, codec="half") == ["-50.0", "+100.0"]
     assert "by size" not in make(rows, anchor="JPEG")
 
 
@@ -119,7 +140,7 @@ def test_titles(rows):
     assert report.sizes([*rows, portrait]) == "200x100 to 100x300"
 
 
-def test_the_summary_is_a_table_a_size(rows):
+def test_the_summary_is_two_tables_a_size(rows):
     pytest.importorskip("bjontegaard")
     small = [
         row(r.codec, r.image, r.quality, r.bpp, r.psnr, r.ms_ssim, factor=2, height=50, width=100)
@@ -127,9 +148,12 @@ def test_the_summary_is_a_table_a_size(rows):
     ]
     options = {"anchor": "JPEG", "bd_range": (0.125, 1.0), "rates": (0.125, 0.2, 8)}
     text = report.summary(rows + small, report.Options("set, 2 images", **options))
-    assert len(text.splitlines()) == 2 * (2 + 4) + 1
+    assert len(text.splitlines()) == 2 * (2 + 2 * 5) - 1
     for after in ("# set, 2 images: 200x100", "# set, 2 images, scaled down by 2: 100x50"):
-        assert cells_of(text, after=after, codec="half") == ["33.00", "36.39", "–", "-50.0"]
-        assert cells_of(text, after=after, codec="JPEG") == ["28.00", "31.39", "–", ""]
+        _, _, size = text.partition(after)
+        assert cells_of(size, after="PSNR, dB", codec="half") == ["33.00", "36.39", "–", "-50.0"]
+        assert cells_of(size, after="PSNR, dB", codec="JPEG") == ["28.00", "31.39", "–", ""]
+        eyes = [cells_of(size, after="SSIMULACRA2", codec=codec) for codec in ("half", "JPEG")]
+        assert eyes == [["29.00", "39.17", "–", "-50.0"], ["14.00", "24.17", "–", ""]]
     alone = report.summary(rows, report.Options("set, 2 images"))
     assert "BD-rate" not in alone and "| half | " in alone

@@ -14,6 +14,7 @@ from cnn_compression import benchmark
 from cnn_compression.benchmark import rows
 from cnn_compression.jpeg import coding
 from cnn_compression.tensors import metrics
+from cnn_compression.tensors.ssimulacra2 import ssimulacra2
 
 
 @pytest.mark.parametrize("name", ["coffee", "camera"])
@@ -36,6 +37,8 @@ def test_rows_are_what_was_written(photos, name):
     assert row.psnr_y == pytest.approx(float(luma))
     assert row.ssim == pytest.approx(float(metrics.ssim(image, decoded)))
     assert row.ms_ssim == pytest.approx(float(metrics.ms_ssim(image, decoded)))
+    assert row.ssimulacra2 == ssimulacra2(image, decoded)
+    assert codeds[0].row.ssimulacra2 < row.ssimulacra2
 
 
 def test_seconds_are_of_the_fastest_run_after_one_that_is_not_counted(monkeypatch, photos):
@@ -97,13 +100,14 @@ def test_lines_are_json_that_any_reader_takes():
     lines = [rows.json_line(row("a", "x", 10, 0.2, math.inf, m)) for m in (math.nan, 0.9)]
     values = [json.loads(line, parse_constant=forbidden) for line in lines]
     assert [value["ms_ssim"] for value in values] == [None, 0.9]
-    expected = asdict(row("a", "x", 10, 0.2, 0, 0.9)) | {"psnr": None, "psnr_y": None}
-    assert values[1] == expected
+    expected = asdict(row("a", "x", 10, 0.2, 0, 0.9))
+    assert values[1] == expected | dict.fromkeys(("psnr", "psnr_y", "ssimulacra2"))
     assert "".join(lines).count("\n") == 2
 
 
 def test_a_line_gives_its_row_back():
-    original = row("a", "ü\n", 2.5, 0.2, math.inf, math.nan, ssim=math.nan)
+    missing = {"ssim": math.nan, "ssimulacra2": math.nan}
+    original = row("a", "ü\n", 2.5, 0.2, math.inf, math.nan, **missing)
     back = rows.from_json(rows.json_line(original))
     assert repr(back) == repr(original)  # equal, NaN included
 

@@ -91,6 +91,27 @@ def test_rows_of_other_settings_are_not_taken(tmp_path, pictures):
     assert len(codec.calls) == 2 * (1 + 3)
 
 
+def test_rows_without_a_score_are_measured_anew(tmp_path, pictures):
+    path = tmp_path / "rows.jsonl"
+    run(path, pictures, [Counting()], [1])
+    whole = without_seconds(path)
+    lines = path.read_text().splitlines()
+    for number in (1, 4):  # as of before SSIMULACRA2 was measured
+        values = json.loads(lines[number])
+        del values["ssimulacra2"]
+        lines[number] = json.dumps(values)
+    before = "\n".join(lines) + "\n"
+    path.write_text(before)
+    codec = Counting()
+    found = run(path, pictures, [codec], [1])
+    assert [quality for _, quality in codec.calls] == [30, 30] * 2  # warm-up and measurement
+    assert path.read_text().startswith(before)
+    assert without_seconds(path)[6:] == [whole[1], whole[4]]
+    assert not any(math.isnan(row.ssimulacra2) for row in found)
+    third = Counting()
+    assert repr(run(path, pictures, [third], [1])) == repr(found) and third.calls == []
+
+
 @pytest.mark.parametrize("torn", [b'{"codec": "a', b"{}", b"\xff\xfe"])
 def test_a_torn_last_line_is_dropped(tmp_path, torn):
     path = tmp_path / "rows.jsonl"

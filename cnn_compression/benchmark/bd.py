@@ -1,8 +1,9 @@
-"""Bjontegaard deltas: how much rate, or how much PSNR, lies between two curves on average.
+"""Bjontegaard deltas: how much rate, or how much quality, lies between two curves on average.
 
 Piecewise cubic (pchip) over log rate, as in the common test conditions of HEVC and VVC
 (JCTVC-L1100, JVET-T2010), by the package `bjontegaard`: G. Bjontegaard, *Calculation of average
-PSNR differences between RD-curves*, VCEG-M33, 2001. Curves are compared over what they share, which
+PSNR differences between RD-curves*, VCEG-M33, 2001. The values of a curve are PSNR in dB or another
+measure that grows with quality, negative ones too. Curves are compared over what they share, which
 is said with the value, and never extrapolated.
 """
 
@@ -20,7 +21,8 @@ class Delta:
     """A value, and the interval that it is the mean over; NaN, all of them, for no overlap.
 
     For `bd_rate` the value is in percent, negative where the test saves bytes, and the interval in
-    dB; for `bd_psnr` it is in dB, positive where the test is better, and the interval in bpp.
+    the measure's unit; for `bd_value` it is in that unit, positive where the test is better, and
+    the interval in bpp.
     """
 
     value: float
@@ -37,10 +39,10 @@ def is_installed():
 
 
 def bd_rate(anchor, test, bpp_range):
-    """The test's rate over the anchor's at equal PSNR, in percent more.
+    """The test's rate over the anchor's at equal values, in percent more.
 
     Args:
-        anchor, test: (rates, values): bpp and PSNR of a curve's points, in any order.
+        anchor, test: (rates, values): bpp and the measure of a curve's points, in any order.
         bpp_range: (low, high): only what lies between is compared.
 
     Returns:
@@ -49,8 +51,8 @@ def bd_rate(anchor, test, bpp_range):
     return _delta("bd_rate", 1, anchor, test, bpp_range)
 
 
-def bd_psnr(anchor, test, bpp_range):
-    """The test's PSNR less the anchor's at equal rate, in dB; see `bd_rate`."""
+def bd_value(anchor, test, bpp_range):
+    """The test's value less the anchor's at equal rate, in its unit; see `bd_rate`."""
     return _delta("bd_psnr", 0, anchor, test, bpp_range)
 
 

@@ -52,6 +52,7 @@ AXES = {
         (lambda x: -np.log10(1 - np.minimum(x, 1 - 1e-6)), lambda y: 1 - 10 ** -np.asarray(y)),
         (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998),
     ),
+    "ssimulacra2": Axis("SSIMULACRA2"),
 }
 
 

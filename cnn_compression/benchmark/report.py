@@ -15,7 +15,14 @@ from cnn_compression.benchmark.curves import (
 )
 from cnn_compression.benchmark.rows import MEASURES, cell, cells
 
-NAMES = {"psnr": "PSNR, dB", "psnr_y": "Luma PSNR, dB", "ms_ssim": "MS-SSIM"}
+NAMES = {
+    "psnr": "PSNR, dB",
+    "psnr_y": "Luma PSNR, dB",
+    "ms_ssim": "MS-SSIM",
+    "ssimulacra2": "SSIMULACRA2",
+}
+# What is summed up, and compared by Bjontegaard deltas: by squared error, and by people's eyes.
+COMPARED = ("psnr", "ssimulacra2")
 AUC_RANGE = (0.125, 2.0)
 NONE = "–"
 
@@ -64,28 +71,39 @@ def markdown(rows, options):
 
 
 def summary(rows, options):
-    """The report in a table a size: PSNR at the rates, and what that is in bytes.
+    """The report in two tables a size: PSNR and SSIMULACRA2 at the rates, and that in bytes.
 
     Args, returns: as of `markdown`.
     """
-    low, high = options.bd_range
-    compared = options.anchor and bd.is_installed()
     lines = []
     for factor in sorted({row.factor for row in rows}):
         of_size = [row for row in rows if row.factor == factor]
         means = curves(of_size)
-        head = ["PSNR, dB, at bpp", *(f"{rate:g}" for rate in options.rates)]
-        head += [f"BD-rate against {options.anchor}, {low:g}..{high:g} bpp, %"] if compared else []
-        body = []
-        for codec, curve in means.items():
-            values = [cell(at_bpp(curve, rate, "psnr"), MEASURES["psnr"]) for rate in options.rates]
-            if compared:
-                curve_and_anchor = (points(means[options.anchor]), points(curve))
-                rate = bd.bd_rate(*curve_and_anchor, options.bd_range)
-                values.append("" if codec == options.anchor else _delta(rate, "+.1f"))
-            body.append([codec, *values])
-        lines += [f"# {_heading(of_size, options)}", "", *table(head, body)]
+        lines += [f"# {_heading(of_size, options)}", ""]
+        for measure in COMPARED:
+            lines += _sum(means, measure, options)
     return "\n".join(lines)
+
+
+def _sum(means, measure, options):
+    """A measure on the averaged curves, and the rate at equal values against the anchor's."""
+    low, high = options.bd_range
+    compared = options.anchor and bd.is_installed()
+    head = [f"{NAMES[measure]}, at bpp", *(f"{rate:g}" for rate in options.rates)]
+    head += [f"BD-rate against {options.anchor}, {low:g}..{high:g} bpp, %"] if compared else []
+    body = []
+    for codec, curve in means.items():
+        values = [cell(at_bpp(curve, rate, measure), MEASURES[measure]) for rate in options.rates]
+        if compared:
+            rate = _between(bd.bd_rate, means[options.anchor], curve, measure, options)
+            values.append("" if codec == options.anchor else _delta(rate, "+.1f"))
+        body.append([codec, *values])
+    return table(head, body)
+
+
+def _between(delta, anchor, curve, measure, options):
+    """A Bjontegaard delta of two curves."""
+    return delta(points(anchor, measure), points(curve, measure), options.bd_range)
 
 
 def table(head, body):
@@ -160,43 +178,52 @@ def _deltas(means, images, options):
     heading = f"Bjontegaard deltas against {options.anchor}, {low:g} to {high:g} bpp"
     if not bd.is_installed():
         return [f"{heading}: need the extra `bench`.", ""]
+    lines = [
+        f"{heading}: on the averaged curves, with the interval that both span, and the mean of the "
+        "images' own (of how many, where some do not overlap). Piecewise cubic; nothing is "
+        "extrapolated.",
+        "",
+    ]
+    for measure in COMPARED:
+        lines += _deltas_of(measure, means, images, options)
+    return lines
+
+
+def _deltas_of(measure, means, images, options):
+    name, _, unit = NAMES[measure].partition(", ")
     body = []
     for codec in means:
         if codec == options.anchor:
             continue
         rate, gain = (
-            delta(points(means[options.anchor]), points(means[codec]), options.bd_range)
-            for delta in (bd.bd_rate, bd.bd_psnr)
+            _between(delta, means[options.anchor], means[codec], measure, options)
+            for delta in (bd.bd_rate, bd.bd_value)
         )
         rates, gains = (
-            _of_images(images[options.anchor], images[codec], delta, options.bd_range)
-            for delta in (bd.bd_rate, bd.bd_psnr)
+            [
+                _between(delta, anchor, own, measure, options).value
+                for anchor, own in zip(images[options.anchor], images[codec], strict=True)
+            ]
+            for delta in (bd.bd_rate, bd.bd_value)
         )
         body.append(
             [codec, _delta(rate, "+.1f"), _interval(rate, ".1f"), _counted(rates, "+.1f"),
              _delta(gain, "+.2f"), _interval(gain, ".2g"), _counted(gains, "+.2f")]
         )  # fmt: skip
-    head = ["", "BD-rate, %", "over dB", "images' mean", "BD-PSNR, dB", "over bpp", "images' mean"]
-    folds = [f"{codec} {dropped}" for codec, curve in means.items() if (dropped := _folds(curve))]
-    return [
-        f"{heading}: on the averaged curves, with the interval that both span, and the mean of the "
-        "images' own (of how many, where some do not overlap). Piecewise cubic; nothing is "
-        "extrapolated." + (f" Qualities that cost more and give less: {', '.join(folds)}, "
-                           "left out here." if folds else ""),
-        "",
-        *table(head, body),
-    ]  # fmt: skip
+    head = ["", "BD-rate, %", f"over {unit or name}", "images' mean", f"BD-{NAMES[measure]}",
+            "over bpp", "images' mean"]  # fmt: skip
+    folds = [
+        f"{codec} {dropped}"
+        for codec, curve in means.items()
+        if (dropped := _folds(curve, measure))
+    ]
+    left_out = f"Qualities that cost more and give less {name}: {', '.join(folds)}, left out here."
+    return [*([left_out, ""] if folds else []), *table(head, body)]
 
 
-def _folds(curve):
-    rates, values = points(curve)
+def _folds(curve, measure):
+    rates, values = points(curve, measure)
     return len(rates) - bd.efficient(rates, values).shape[1]
-
-
-def _of_images(anchors, tests, delta, bpp_range):
-    """The deltas of each image."""
-    pairs = zip(anchors, tests, strict=True)
-    return [delta(points(anchor), points(test), bpp_range).value for anchor, test in pairs]
 
 
 def _counted(values, form):
@@ -237,8 +264,8 @@ def _summary(rows, means, images):
 
 
 def _qualities(means):
-    head = ["codec", "quality", "bpp", "PSNR", "luma PSNR", "SSIM", "MS-SSIM", "encode s",
-            "decode s"]  # fmt: skip
+    head = ["codec", "quality", "bpp", "PSNR", "luma PSNR", "SSIM", "MS-SSIM", "SSIMULACRA2",
+            "encode s", "decode s"]  # fmt: skip
     body = [
         [codec, f"{quality:g}", *cells(point)]
         for codec, curve in means.items()
@@ -253,21 +280,24 @@ def _over_sizes(rows, factors, options):
         return []
     by_factor = {f: curves([row for row in rows if row.factor == f]) for f in factors}
     codecs = [codec for codec in by_factor[factors[0]] if codec != options.anchor]
-    body = [
-        [
-            codec,
-            *(
-                _delta(
-                    bd.bd_rate(
-                        points(means[options.anchor]), points(means[codec]), options.bd_range
-                    ),
-                    "+.1f",
-                )
-                for means in by_factor.values()
-            ),
-        ]
-        for codec in codecs
-    ]
     low, high = options.bd_range
-    heading = f"BD-rate, %, against {options.anchor}, {low:g} to {high:g} bpp, by size"
-    return [f"{heading}.", "", *table(["", *(f"1/{factor}" for factor in factors)], body)]
+    lines = []
+    for measure in COMPARED:
+        body = [
+            [
+                codec,
+                *(
+                    _delta(
+                        _between(bd.bd_rate, m[options.anchor], m[codec], measure, options), "+.1f"
+                    )
+                    for m in by_factor.values()
+                ),
+            ]
+            for codec in codecs
+        ]
+        name = NAMES[measure].partition(",")[0]
+        heading = (
+            f"BD-rate in {name}, %, against {options.anchor}, {low:g} to {high:g} bpp, by size"
+        )
+        lines += [f"{heading}.", "", *table(["", *(f"1/{factor}" for factor in factors)], body)]
+    return lines

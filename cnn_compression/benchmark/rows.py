@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from cnn_compression.tensors.metrics import bpp, luma, ms_ssim, psnr, ssim
+from cnn_compression.tensors.ssimulacra2 import ssimulacra2
 
 # Each with the digits that a table shows.
 MEASURES = {
@@ -23,6 +24,7 @@ MEASURES = {
     "psnr_y": 2,
     "ssim": 4,
     "ms_ssim": 4,
+    "ssimulacra2": 2,
     "encode_seconds": 3,
     "decode_seconds": 3,
 }
@@ -34,7 +36,7 @@ class Row:
 
     `image` is the file's name and `pixels` a hash of what was coded: the image scaled down
     `factor` times, `height` x `width`. PSNR is in dB, over all channels and of luma (JFIF), +inf
-    for no error; SSIM and MS-SSIM are NaN where the image is too small for them.
+    for no error; SSIM, MS-SSIM and SSIMULACRA2 are NaN where the image is too small for them.
     """
 
     codec: str
@@ -52,14 +54,17 @@ class Row:
     psnr_y: float
     ssim: float
     ms_ssim: float
+    ssimulacra2: float
     encode_seconds: float
     decode_seconds: float
 
     @property
     def key(self):
         """What the row is about; two rows of one key differ in the seconds only."""
-        names = [field.name for field in dataclasses.fields(self)]
-        return tuple(getattr(self, name) for name in names[: names.index("bytes")])
+        return tuple(getattr(self, name) for name in _FIELDS[: _FIELDS.index("bytes")])
+
+
+_FIELDS = [field.name for field in dataclasses.fields(Row)]
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,7 @@ def measure(codec, name, image, qualities, runs=1, factor=1):
             psnr_y=float(psnr(luma(image), luma(image_hat))),
             ssim=float(ssim(image, image_hat)),
             ms_ssim=float(ms_ssim(image, image_hat)),
+            ssimulacra2=ssimulacra2(image, image_hat),
             encode_seconds=encode_seconds,
             decode_seconds=decode_seconds,
         )
@@ -155,15 +161,18 @@ def json_line(row):
 
 
 def from_json(line):
-    """The `Row` of a line.
+    """The `Row` of a line; None of a row from before SSIMULACRA2 was measured.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is neither.
     """
     try:
         values = json.loads(line)
+        if set(_FIELDS) - values.keys() == {"ssimulacra2"}:
+            return None
         # Only PSNR can be infinite, and it is never NaN.
-        missing = {"psnr": math.inf, "psnr_y": math.inf, "ssim": math.nan, "ms_ssim": math.nan}
+        missing = {"psnr": math.inf, "psnr_y": math.inf}
+        missing |= dict.fromkeys(("ssim", "ms_ssim", "ssimulacra2"), math.nan)
         return Row(**{name: missing[name] if v is None else v for name, v in values.items()})
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ValueError(f"expected a row of the benchmark. Received: {line[:60]!r}") from error
@@ -172,9 +181,7 @@ def from_json(line):
 def csv_text(rows):
     """Rows as CSV with a header; what JSON has as null is empty."""
     file = io.StringIO()
-    writer = csv.DictWriter(
-        file, [field.name for field in dataclasses.fields(Row)], lineterminator="\n"
-    )
+    writer = csv.DictWriter(file, _FIELDS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(map(_plain, rows))
     return file.getvalue()

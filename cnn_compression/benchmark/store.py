@@ -10,7 +10,9 @@ class Store:
 
     Args:
         path: a file of JSON lines to go on with, or to begin; None keeps the rows in memory only.
-            A last line without its end is what a stopped run left of a row: it is dropped.
+            A last line without its end is what a stopped run left of a row: it is dropped. Rows
+            of before SSIMULACRA2 was measured stay in the file and count as missing, so that the
+            codec, which alone has the picture, measures them anew.
 
     Attributes:
         rows: dict of key to `Row`.
@@ -39,7 +41,8 @@ class Store:
                 row = from_json(line.decode())
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
-            self.rows.setdefault(row.key, row)
+            if row is not None:
+                self.rows.setdefault(row.key, row)
         return whole
 
     def add(self, row):

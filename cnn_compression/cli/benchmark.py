@@ -40,7 +40,8 @@ With --output, that folder gets
   rows.jsonl                 a line for each file as it is measured; a stopped run goes on from it
   rows.csv                   the same for spreadsheets
   report.md                  the tables
-  psnr.*, ms_ssim.*          rate-distortion curves, SVG and PNG; psnr-2.* at half size
+  psnr.*, ms_ssim.*,
+  ssimulacra2.*              rate-distortion curves, SVG and PNG; psnr-2.* at half size
   crops.png                  the square where codecs differ most, at equal bytes
 
 where the last four are replaced.
@@ -51,7 +52,8 @@ RATES = "0.1,0.15,0.2,0.25,0.3,0.4,0.5,0.75,1"
 WHITE = (255, 255, 255)
 CROPPED = 3
 ROWS = "rows.jsonl"
-OUTPUTS = (ROWS, "rows.csv", "report.md", "psnr.png", "ms_ssim.png", "crops.png")
+OUTPUTS = (ROWS, "rows.csv", "report.md", "crops.png")
+OUTPUTS += ("psnr.png", "ms_ssim.png", "ssimulacra2.png")
 
 
 def _names(text):
