@@ -5,9 +5,9 @@
 
 Each trial trains in its own folder with the settings of `--base` and its own (fields of
 `TrainConfig`), and goes on where it was stopped. The held-out photographs of training are then
-coded by real bytes at several qualities, and PSNR (or MS-SSIM) at fixed rates is printed as a
-Markdown table. `variant=NAME` in a trial's settings stands for what is no setting of training: one
-of `variants`.
+coded by real bytes at several qualities, and PSNR (or MS-SSIM, or SSIMULACRA2) at fixed rates is
+printed as a Markdown table. `variant=NAME` in a trial's settings stands for what is no setting of
+training: one of `variants`.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ flags.DEFINE_string("base", "", "settings of all trials, FIELD=VALUE;...")
 flags.DEFINE_multi_string("trial", [], "NAME:FIELD=VALUE;...")
 flags.DEFINE_list("qualities", "8,15,25,40,55,70,85,95", "of the JPEG, to code at")
 flags.DEFINE_list("rates", "0.1,0.15,0.25,0.38,0.5,0.75,1,1.5", "bits a pixel, to interpolate at")
-flags.DEFINE_enum("metric", "psnr", ["psnr", "ms_ssim"], "to print")
+flags.DEFINE_enum("metric", "psnr", ["psnr", "ms_ssim", "ssimulacra2"], "to print")
 
 
 def soft_rounding(levels):
@@ -120,7 +120,7 @@ def blocks():
 def variants():
     """Name to what it replaces: the module or class, the attribute's name, the replacement."""
     from cnn_compression.jpeg import twin
-    from cnn_compression.models import fast, layers
+    from cnn_compression.models import com_rec, fast, layers
     from cnn_compression.training import objectives
 
     embed = layers.QualityEmbedding.call
@@ -131,7 +131,7 @@ def variants():
         "codec": (objectives, "jpeg_twin", real_pixels),
         "large_kernel": (fast, "ResidualBlock", large_kernel),
         "attention": (fast, "ResidualBlock", attention),
-        "ms_ssim": (objectives, "mean_squared_error", with_ms_ssim),
+        "ms_ssim": (com_rec, "DISTORTIONS", {"mse": with_ms_ssim}),
         # The networks are not told the quality.
         "blind": (
             layers.QualityEmbedding,
@@ -152,22 +152,25 @@ def settings(text):
 
 
 def score(model, config, qualities, rates):
-    """Mean PSNR in dB (MS-SSIM) at each rate, linear in log bpp between qualities; NaN outside."""
+    """Mean of the metric at each rate, linear in log bpp between qualities; NaN outside."""
     from cnn_compression.codec import Codec
     from cnn_compression.tensors.metrics import ms_ssim
+    from cnn_compression.tensors.ssimulacra2 import ssimulacra2
     from cnn_compression.training.data import ImageReader, list_images, split_held_out
     from cnn_compression.training.evaluation import HeldOutEvaluation, code
 
     _, held_out = split_held_out(list_images(config.data), config.held_out)
     images = HeldOutEvaluation(ImageReader(held_out), config.channels).images
+    measure = {
+        "psnr": lambda image, one: one.psnr,
+        "ms_ssim": lambda image, one: float(ms_ssim(image, one.image_hat)),
+        "ssimulacra2": lambda image, one: ssimulacra2(image, one.image_hat),
+    }[FLAGS.metric]
     codec = Codec(model)
     points = []
     for quality in qualities:
         coded = [code(codec, image, quality) for image in images]
-        values = [
-            one.psnr if FLAGS.metric == "psnr" else float(ms_ssim(image, one.image_hat))
-            for image, one in zip(images, coded, strict=True)
-        ]
+        values = [measure(image, one) for image, one in zip(images, coded, strict=True)]
         points.append([np.mean([one.bpp for one in coded]), np.mean(values)])
     x, y = np.array(points).T
     return np.interp(np.log(rates), np.log(x), y, left=np.nan, right=np.nan)
@@ -180,7 +183,11 @@ def main(arguments):
     from cnn_compression.training.loop import train
 
     qualities, rates = [int(q) for q in FLAGS.qualities], [float(r) for r in FLAGS.rates]
-    title = "PSNR, dB, at bpp" if FLAGS.metric == "psnr" else "MS-SSIM at bpp"
+    title, digits = {
+        "psnr": ("PSNR, dB, at bpp", 2),
+        "ms_ssim": ("MS-SSIM at bpp", 4),
+        "ssimulacra2": ("SSIMULACRA2 at bpp", 1),
+    }[FLAGS.metric]
     print(f"| {title} | {' | '.join(FLAGS.rates)} |\n{'|---' * (len(rates) + 1)}|")
     for trial in FLAGS.trial:
         name, _, own = trial.partition(":")
@@ -197,7 +204,6 @@ def main(arguments):
         with patch, alone:
             model = train(config)
             values = score(model, config, qualities, rates)
-        digits = 2 if FLAGS.metric == "psnr" else 4
         cells = ["–" if np.isnan(value) else f"{value:.{digits}f}" for value in values]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
