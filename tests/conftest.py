@@ -33,6 +33,7 @@ LONGEST = (
     "test_serving_contract.py",
     "test_signatures.py",
     "test_export.py",
+    "test_export_onnx.py",
     "test_benchmark.py",
     "test_canvas.py",
     "test_cli.py",
