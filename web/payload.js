@@ -77,12 +77,13 @@ function joined(parts) {
   return whole;
 }
 
-// The header of a payload whose checksum fits, or a RestoreError: Uint8Array to { fingerprint,
-// height, width, channels, scale, quality }.
-export function readHeader(data) {
+// A payload whose checksum fits, or a RestoreError: Uint8Array to { header, jpeg }. The header is
+// { fingerprint, height, width, channels, scale, quality }; the JPEG, a Blob, is what the checksum
+// covers: without profiles, orientation and whatever else programs may have put beside it.
+export function readPayload(data) {
   const all = [...segments(data)];
-  const before = all.findIndex(({ marker }) => marker === SCAN);
-  const own = (before < 0 ? all : all.slice(0, before)).filter((segment) => isOwn(data, segment));
+  const scan = all.findIndex(({ marker }) => marker === SCAN);
+  const own = all.slice(0, scan < 0 ? all.length : scan).filter((each) => isOwn(data, each));
   if (own.length === 0)
     throw new RestoreError("foreign", "not a payload: a JPEG with a CNNC segment was expected");
   if (own.length > 1) throw damaged(`it has ${own.length} CNNC segments`);
@@ -92,17 +93,14 @@ export function readHeader(data) {
   const version = view.getUint8(8);
   if (version !== 1 && version !== 2)
     throw new RestoreError("model", `payload version ${version} is not known here`);
-  const head = data.subarray(start, start + CHECKSUM_START);
-  const rest = [data.subarray(start + SEGMENT_SIZE, end)];
-  let covered;
-  if (version === 1) {
-    covered = joined([data.subarray(0, start + CHECKSUM_START), data.subarray(start + SEGMENT_SIZE)]);
-  } else {
-    const picture = all.filter(({ marker }) => !tells(marker));
-    covered = joined([head, ...rest, data.subarray(0, 2),
-                      ...picture.map((part) => data.subarray(part.start, part.end))]);
-    if (all.at(-1).marker !== END) throw damaged("it is cut short");
-  }
+  if (all.at(-1).marker !== END) throw damaged("it is cut short");
+  const [before, after] = [start + CHECKSUM_START, start + SEGMENT_SIZE];
+  const picture = [data.subarray(0, 2)];
+  for (const part of all)
+    if (!tells(part.marker)) picture.push(data.subarray(part.start, part.end));
+  const covered = version === 1
+    ? joined([data.subarray(0, before), data.subarray(after)])
+    : joined([data.subarray(start, before), data.subarray(after, end), ...picture]);
   if (farmhash64(covered) !== view.getBigUint64(CHECKSUM_START, true))
     throw damaged("the checksum does not match the picture; another program may have changed it");
   const header = {
@@ -112,5 +110,5 @@ export function readHeader(data) {
     channels: view.getUint8(25), scale: view.getUint8(26), quality: view.getUint8(27),
   };
   if (header.quality < 1 || header.quality > 100) throw damaged("its quality is not in 1..100");
-  return header;
+  return { header, jpeg: new Blob(picture, { type: "image/jpeg" }) };
 }

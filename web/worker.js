@@ -2,10 +2,10 @@
 // tile. Messages in: { id, blob, as: "bitmap" | "png", models, maxPixels }; out: { id } and either
 // { done, total } after each tile, { result, header, seconds, provider }, or { error }.
 
-import { RestoreError, readHeader } from "./payload.js";
+import { RestoreError, readPayload } from "./payload.js";
 import { tilesOf } from "./tiles.js";
 
-const TILE = 512; // pixels of the picture a side, besides what tiles overlap by: memory follows it
+const TILE = 768; // pixels of the picture a side, besides what tiles overlap by: memory follows it
 
 let runtime = null; // of ONNX Runtime: { ort, providers }
 const sessions = new Map(); // by the address of their file
@@ -49,10 +49,9 @@ async function sessionOf(url) {
   return sessions.get(url);
 }
 
-// The browser's decoder, as it is: no profile, no turning, which the network was not told of either.
-async function decoded(blob, header) {
-  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none", imageOrientation: "none" };
-  const bitmap = await createImageBitmap(blob, options).catch(() => {
+async function decoded(jpeg, header) {
+  const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const bitmap = await createImageBitmap(jpeg, options).catch(() => {
     throw new RestoreError("damaged", "damaged: its JPEG cannot be decoded");
   });
   const sides = [header.width, header.height].map((side) => Math.ceil(side / header.scale));
@@ -89,8 +88,8 @@ async function restoreTile(session, header, bitmap, tile, canvas) {
                       (x.end - x.start) * scale, (y.end - y.start) * scale);
 }
 
-async function restoredCanvas(blob, header, card, report) {
-  const bitmap = await decoded(blob, header);
+async function restoredCanvas({ header, jpeg }, card, report) {
+  const bitmap = await decoded(jpeg, header);
   const session = await sessionOf(card.url);
   const canvas = new OffscreenCanvas(header.width, header.height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -107,20 +106,20 @@ async function restoredCanvas(blob, header, card, report) {
 
 async function restore({ blob, as, models, maxPixels }, report) {
   const started = performance.now();
-  const header = readHeader(new Uint8Array(await blob.arrayBuffer()));
+  const payload = readPayload(new Uint8Array(await blob.arrayBuffer())), { header } = payload;
   if (header.width * header.height > maxPixels)
     throw new RestoreError("size", `${header.width} x ${header.height} pixels: at most ${maxPixels} are taken`);
   const card = await cardOf(header, models);
   runtime ??= await start(await hasGpu());
   let canvas;
   try {
-    canvas = await restoredCanvas(blob, header, card, report);
+    canvas = await restoredCanvas(payload, card, report);
   } catch (error) {
     if (error instanceof RestoreError || runtime.provider === "wasm") throw error;
     // A graphics card that cannot: once more, and from then on, without it.
     sessions.clear();
     runtime = await start(false);
-    canvas = await restoredCanvas(blob, header, card, report);
+    canvas = await restoredCanvas(payload, card, report);
   }
   const result = as === "png" ? await canvas.convertToBlob() : canvas.transferToImageBitmap();
   return { result, header, seconds: (performance.now() - started) / 1000, provider: runtime.provider };
