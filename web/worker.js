@@ -18,8 +18,10 @@ async function start(withGpu) {
   return { ort, provider: withGpu ? "webgpu" : "wasm" };
 }
 
+// A graphics card, that is: what a processor makes of WebGPU is slower than WASM by far.
 async function hasGpu() {
-  return Boolean(await navigator.gpu?.requestAdapter().catch(() => null));
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  return Boolean(adapter) && !adapter.info?.isFallbackAdapter;
 }
 
 async function fetched(url) {
@@ -43,7 +45,7 @@ async function cardOf({ fingerprint, scale }, models) {
 async function sessionOf(url) {
   if (!sessions.has(url)) {
     const file = new Uint8Array(await (await fetched(url)).arrayBuffer());
-    const options = { executionProviders: [runtime.provider] };
+    const options = { executionProviders: [runtime.provider], logSeverityLevel: 3 }; // errors
     sessions.set(url, await runtime.ort.InferenceSession.create(file, options));
   }
   return sessions.get(url);
