@@ -186,8 +186,9 @@ def measure(launch, folder, codec, image):
                     seconds, _ = page.evaluate(RESTORE % "0", address)
                     runs.append((seconds, cpu_seconds(group) - before))
             scale = layout.read_header(payload).scale
+            (first, _), (seconds, used) = runs[0], runs[-1]
             print(
-                f"{megapixels:10} {quality:8} {scale:6} {runs[-1][0]:8.2f} {runs[-1][1]:12.2f} {runs[0][0]:10.2f} "
+                f"{megapixels:10} {quality:8} {scale:6} {seconds:8.2f} {used:12.2f} {first:10.2f} "
                 f"{memory.most / 1e6:10.0f}",
                 flush=True,
             )

@@ -45,7 +45,11 @@ async function cardOf({ fingerprint, scale }, models) {
 async function sessionOf(url) {
   if (!sessions.has(url)) {
     const file = new Uint8Array(await (await fetched(url)).arrayBuffer());
-    const options = { executionProviders: [runtime.provider], logSeverityLevel: 3 }; // errors
+    const options = {
+      executionProviders: [runtime.provider], logSeverityLevel: 3, // errors
+      // Threads that wait busily take the cores from each other where others are at work too.
+      extra: { session: { intra_op: { allow_spinning: "0" } } },
+    };
     sessions.set(url, await runtime.ort.InferenceSession.create(file, options));
   }
   return sessions.get(url);
