@@ -29,6 +29,7 @@ LONGEST = (
     "test_training_packing.py",
     "test_host_settings.py",
     "test_serving_page.py",
+    "test_web.py",
     "test_cli_remote.py",
     "test_serving_contract.py",
     "test_signatures.py",
