@@ -3,6 +3,7 @@
 # make test-slow  the rest: commands that are killed, fuzzing, effort, a browser, large graphs
 # make test-313   what hangs on Python, TensorFlow or Pillow once more, on Python 3.13, which has
 #                 no tensorflow-io; tests/both_pythons.py says which tests those are
+# make web        a page that restores photographs by itself, at 127.0.0.1:8080; needs npm
 # make model DATA="folders of photographs"
 #                 trains the default model anew into runs/default, in five hours on two cores;
 #                 goes on where it was stopped
@@ -37,7 +38,7 @@ define make_venv
 	@touch $@
 endef
 
-.PHONY: demo test test-slow test-313 lint model have-313 clean
+.PHONY: demo test test-slow test-313 lint web model have-313 clean
 
 demo: .venv/installed
 	.venv/bin/cnn-compression demo --output=out
@@ -56,6 +57,17 @@ lint: .venv/installed
 
 test-313: .venv313/installed
 	.venv313/bin/python $(PYTEST) -m both_pythons
+
+web: web/built/index.html
+	.venv/bin/python web/serve.py --port=$(or $(PORT),8080)
+
+web/node_modules/.package-lock.json: web/package-lock.json
+	npm ci --prefix web
+
+WEB := $(wildcard web/*.js web/*.py web/gallery/* saved_models/default/*/saved_model.pb)
+
+web/built/index.html: .venv/installed web/node_modules/.package-lock.json $(WEB)
+	.venv/bin/python web/build.py
 
 TRAIN := .venv/bin/cnn-compression train --rec=inner_filters=80,inner_blocks=5 --batch_size=8 \
   --warmup_steps=200 --optimizer=muon --learning_rate=1e-3 --loss_power=0.8 --precision=bfloat16
@@ -82,7 +94,7 @@ have-313:
 	@test -n "$(PYTHON313)"
 
 clean:
-	rm -rf .venv .venv313 build dist *.egg-info out
+	rm -rf .venv .venv313 build dist *.egg-info out web/node_modules web/built
 
 .venv/installed: setup.cfg pyproject.toml
 	$(call make_venv,.venv,$(PYTHON),3.11-3.12)

@@ -72,6 +72,7 @@ ON_BOTH = {
         "test_data_records": ("test_images_become_payloads_and_come_back",),
     },
     "exported models": {
+        "test_export_onnx": ("test_any_size_is_restored_as_by_tensorflow",),
         "test_export": (
             "test_signatures_are_named_for_serving",
             "test_a_fresh_process_gives_the_bytes_that_python_gives",

@@ -530,6 +530,46 @@ def test_export_offers_the_arguments_of_export(command, monkeypatch):
     }
 
 
+def test_export_to_onnx_offers_the_arguments_of_its_function(command, monkeypatch):
+    from cnn_compression.export import onnx_models
+
+    seen = {}
+    _, *optional = inspect.signature(onnx_models.export_onnx).parameters.values()
+    monkeypatch.setattr(onnx_models, "export_onnx", lambda models, **rest: seen.update(rest))
+    assert command("export", "run", "--format=onnx")[0] == 0
+    assert seen == {parameter.name: parameter.default for parameter in optional}
+    words = ["--weights=float16", "--licence=MIT", "--output=there", "--name=mine"]
+    assert command("export", "run", "--format=onnx", *words)[0] == 0
+    given = {"weights": "float16", "licence": "MIT", "output": "there", "name": "mine"}
+    assert seen == given | {"ranges": None, "handovers": None}
+
+
+def test_export_to_onnx_says_what_it_lacks(command, monkeypatch):
+    from cnn_compression.export import onnx_models
+
+    def fail(models, **rest):
+        raise ModuleNotFoundError("No module named 'tf2onnx'")
+
+    monkeypatch.setattr(onnx_models, "export_onnx", fail)
+    status, _, [line] = command("export", "run", "--format=onnx")
+    assert status == 1 and "cnn-compression[onnx]" in line and "tf2onnx" in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--format=onnx", "--version=3"],
+        ["--format=onnx", "--max_pixels=9"],
+        ["--weights=float16"],
+        ["--licence=MIT"],
+        ["--format=onnx", "--weights=int3"],
+    ],
+)
+def test_a_flag_of_another_format_is_refused(command, folder, words):
+    status, out, err = command("export", "run", *words)
+    assert (status, out, len(err), os.listdir()) == (2, "", 1, [])
+
+
 @pytest.mark.parametrize(
     "words, expected", [([], 2), (["a", "--version=new"], 2), (["nosuch.keras"], 1)]
 )

@@ -51,7 +51,7 @@ def export(
             version is taken, or `max_pixels` are more than a tensor's bytes can say.
         OSError: where another process exports to the same folder.
     """
-    codec = _joined(models, ranges, handovers)
+    codec = joined(models, ranges, handovers)
     name = name or codec.name
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"name must be letters, digits, '_', '-' and '.'. Received: {name!r}")
@@ -75,7 +75,7 @@ def export(
     return folder / str(version)
 
 
-def _joined(models, ranges, handovers):
+def joined(models, ranges, handovers):
     """One `Codec` of one or several models."""
     models = [models] if isinstance(models, (str, os.PathLike)) else list(models)
     codecs = [load(model) for model in models]

@@ -175,8 +175,9 @@ class FastRecCNN(FastNetwork):
         scale = self.scale
         embedding = self.embedding(quality)
         compact_hat = self.emphasis(compact_hat, embedding, inverse=True, size=size)
-        # Sides at a quarter of the image's size, to which all is filled up.
-        inner = [-(-side * scale // 4) for side in (height, width)]
+        # Sides at a quarter of the image's size, to which all is filled up; nothing below zero is
+        # divided, since ONNX would round the other way.
+        inner = [(side * scale + 3) // 4 for side in (height, width)]
         compact_hat = repeat_edges(
             compact_hat, size or (height, width), [side * 4 // scale for side in inner]
         )

@@ -44,7 +44,9 @@ def mirror_edges(x, pixels, size=None):
         `[N, H + 2 pixels, W + 2 pixels, C]`.
     """
     for axis, end in zip((1, 2), size or ops.shape(x)[1:3], strict=True):
-        place = ops.arange(-pixels, ops.shape(x)[axis] + pixels) % (2 * end)
+        place = ops.arange(-pixels, ops.shape(x)[axis] + pixels)
+        # Nothing below zero is divided: ONNX would round the other way.
+        place = ops.maximum(place, -1 - place) % (2 * end)
         x = ops.take(x, ops.minimum(place, 2 * end - 1 - place), axis=axis)
     return x
 
