@@ -49,8 +49,9 @@ def upsample_bicubic_mirrored(x, size=None):
 def bicubic_phases(x):
     """`upsample_bicubic` before its depth-to-space: `[N, H, W, C]` to `[N, H, W, 4 C]`."""
     for axis in (1, 2):
-        side = ops.shape(x)[axis]
-        x = ops.take(x, ops.clip(ops.arange(-2, side + 2), 0, side - 1), axis=axis)
+        before = (slice(None),) * axis
+        first, last = x[*before, :1], x[*before, -1:]
+        x = ops.concatenate([first, first, x, last, last], axis)
     return _phases(x)
 
 
