@@ -117,6 +117,7 @@ def test_networks_of_every_family_are_built_alike(preset, channels, request):
     np.testing.assert_array_equal(outputs(), plain)
 
 
+@pytest.mark.slow
 def test_training_takes_the_same_steps_under_keras_settings(photos, tmp_path, request):
     for number, name in enumerate(("astronaut", "chelsea")):
         file = tf.io.encode_png(photos[name][:48, :48]).numpy()
@@ -157,6 +158,7 @@ def test_functions_run_eagerly_give_the_same(expected, scene, eager_functions):
     assert_as_expected(Codec(small_pair()), scene, expected)
 
 
+@pytest.mark.slow
 def test_no_infinity_or_nan_where_a_host_looks_for_them(scene, checked_numerics):
     codec = Codec(MultiScale([small_pair(2), small_pair(1)], RANGES))
     for image in (scene, scene[..., :1]):
