@@ -1,6 +1,6 @@
 """How much packing takes off payloads, and how fast it is.
 
-    python benchmarks/packing.py [--qualities=5,15,25,35,45,55,65,75,90] [--model=default] FILES...
+    python benchmarks/packing.py [--qualities=5,..,100] [--model=default] FILES...
 
 Every packed file is unpacked and compared. Seconds are those that pass, for packing with that
 comparison in it; megapixels are the original's.
@@ -17,7 +17,7 @@ from cnn_compression import images
 from cnn_compression.files import find_files, is_image_name
 
 FLAGS = flags.FLAGS
-flags.DEFINE_list("qualities", "5,15,25,35,45,55,65,75,90", "of the payloads")
+flags.DEFINE_list("qualities", "5,15,25,35,45,55,65,75,90,95,98,100", "of the payloads")
 flags.DEFINE_string("model", "default", "name in saved_models, or a folder")
 
 

@@ -154,23 +154,18 @@ def settings(text):
 def score(model, config, qualities, rates):
     """Mean of the metric at each rate, linear in log bpp between qualities; NaN outside."""
     from cnn_compression.codec import Codec
-    from cnn_compression.tensors.metrics import ms_ssim
-    from cnn_compression.tensors.ssimulacra2 import ssimulacra2
     from cnn_compression.training.data import ImageReader, list_images, split_held_out
-    from cnn_compression.training.evaluation import HeldOutEvaluation, code
+    from cnn_compression.training.evaluation import MEASURES, HeldOutEvaluation, code
 
     _, held_out = split_held_out(list_images(config.data), config.held_out)
     images = HeldOutEvaluation(ImageReader(held_out), config.channels).images
-    measure = {
-        "psnr": lambda image, one: one.psnr,
-        "ms_ssim": lambda image, one: float(ms_ssim(image, one.image_hat)),
-        "ssimulacra2": lambda image, one: ssimulacra2(image, one.image_hat),
-    }[FLAGS.metric]
-    codec = Codec(model)
+    codec, measure = Codec(model), MEASURES[FLAGS.metric]
     points = []
     for quality in qualities:
         coded = [code(codec, image, quality) for image in images]
-        values = [measure(image, one) for image, one in zip(images, coded, strict=True)]
+        values = [
+            float(measure(image, one.image_hat)) for image, one in zip(images, coded, strict=True)
+        ]
         points.append([np.mean([one.bpp for one in coded]), np.mean(values)])
     x, y = np.array(points).T
     return np.interp(np.log(rates), np.log(x), y, left=np.nan, right=np.nan)

@@ -10,12 +10,15 @@ import tensorflow as tf
 
 from cnn_compression.codec import Codec
 from cnn_compression.jpeg import coding
-from cnn_compression.tensors.metrics import bpp, psnr
+from cnn_compression.tensors.metrics import bpp, ms_ssim, psnr
+from cnn_compression.tensors.ssimulacra2 import ssimulacra2
 from cnn_compression.training.data import as_channels
 
 _log = logging.getLogger(__name__)
 
 QUALITIES = (15, 40, 75)
+# Functions of a uint8 image and what was restored of it.
+MEASURES = {"psnr": psnr, "ms_ssim": ms_ssim, "ssimulacra2": ssimulacra2}
 
 
 class Coded(NamedTuple):
