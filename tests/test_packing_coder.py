@@ -181,7 +181,11 @@ def test_sums_are_exact_in_any_order():
 
 
 @pytest.mark.parametrize(
-    "setting", ["NUMBA_DISABLE_JIT=1", "NUMBA_CPU_NAME=generic"], ids=["Python", "loops"]
+    "setting",
+    [
+        pytest.param("NUMBA_DISABLE_JIT=1", id="Python"),
+        pytest.param("NUMBA_CPU_NAME=generic", id="loops", marks=pytest.mark.slow),
+    ],
 )
 def test_the_same_bytes_from_another_compiler(setting, tmp_path):
     """From Python's own integers, or NumPy's; and without the processor's matrix instructions."""
