@@ -25,6 +25,9 @@ tf.config.set_logical_device_configuration(
 
 # Groups of files that take longest, the longest first: none is begun when all else is done.
 LONGEST = (
+    "test_faults.py",
+    "test_training_workers.py",
+    "test_effort.py",
     "test_training.py",
     "test_training_packing.py",
     "test_host_settings.py",
