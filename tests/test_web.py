@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 from payload_files import joined, parts_of, sealed, with_missing_tables
 from PIL import Image
+from small_pairs import pair
 
+from cnn_compression.codec import Codec
+from cnn_compression.export.onnx_models import export_onnx
 from cnn_compression.payload import layout
 
 WEB = Path(__file__).parents[1] / "web"
@@ -47,6 +50,21 @@ async ({payload, options}) => {
   } catch (error) {
     return {name: error.name, reason: error.reason, message: error.message, progress};
   }
+}
+"""
+# The size of a restored picture, how many tiles it took, and cuts of 64 x 64 pixels.
+CUTS = """
+async ({address, places}) => {
+  const { restore } = await import("/cnn-compression.js");
+  const blob = await (await fetch(address)).blob();
+  let tiles = 0;
+  const bitmap = await restore(blob, {onProgress: () => tiles++});
+  const cut = ([x, y]) => {
+    const context = new OffscreenCanvas(64, 64).getContext("2d");
+    context.drawImage(bitmap, -x, -y);
+    return Array.from(context.getImageData(0, 0, 64, 64).data);
+  };
+  return {size: [bitmap.height, bitmap.width], tiles, cuts: places.map(cut)};
 }
 """
 # A page's <img>s, and what it hears of them, in order.
@@ -193,6 +211,25 @@ def test_tiles_leave_no_seams(page, codec, photos, quality, height, width, tiles
     answer = restore(page, payload)
     assert answer["progress"] == [[done + 1, tiles] for done in range(tiles)]
     assert_equal_pictures(pixels(answer["png"], 3), codec.decode(payload))
+
+
+def test_24_megapixels_take_many_tiles_and_no_more_memory_than_there_is(
+    page, built, photos, tmp_path
+):
+    """By small networks, which take seconds for them; all else is as large as ever."""
+    model = pair(2)
+    model.save(tmp_path / "small.keras")
+    export_onnx(tmp_path / "small.keras", output=built / "models")
+    codec = Codec(model)
+    image = np.tile(photos["coffee"], (21, 24, 1))[:4000, :6000]
+    payload = codec.encode(image, 50)
+    places = [(0, 0), (5936, 3936), (2976, 1568), (1500, 750)]
+    answer = page.evaluate(CUTS, {"address": write(built, "large.jpg", payload), "places": places})
+    assert answer["size"] == [4000, 6000] and answer["tiles"] == 6 * 8
+    image_hat = codec.decode(payload)
+    for (x, y), cut in zip(places, answer["cuts"], strict=True):
+        cut = np.uint8(cut).reshape(64, 64, 4)[:, :, :3]
+        assert_equal_pictures(cut, image_hat[y : y + 64, x : x + 64])
 
 
 def test_without_threads_it_is_only_slower(browser, built, codec, photos):
