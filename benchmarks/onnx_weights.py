@@ -1,6 +1,6 @@
 """What RecCNN as ONNX differs by from TensorFlow's, with weights of 32 and of 16 bits.
 
-    python benchmarks/onnx_weights.py ../shared/data/test/kodak
+    python benchmarks/onnx_weights.py DATA/kodak
 
 Each picture at qualities whose payloads are of each scale; a line for each quality and kind of
 weights: PSNR by TensorFlow and what ONNX adds to it, mean difference in levels of [0, 255], the

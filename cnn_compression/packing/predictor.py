@@ -16,6 +16,7 @@ coded already, `last`, and a linear prediction in pixels' units from blocks arou
 itself. First layers add up what is not zero alone.
 """
 
+from collections import namedtuple
 from typing import NamedTuple
 
 import numpy as np
@@ -83,42 +84,30 @@ AT_SCALE = AT_RATIO = {1: 4, 2: 5, 4: 6}
 IS_CR = 8
 
 
-class Arranged(NamedTuple):
-    """A predictor as `kernels.code_plane` takes it; what differs from `Predictor`:
+_MERGED = ("trunk1", "own")
+_SUMMED_BEFORE = ("trunk1_bias", "steps")  # by `base`
+Arranged = namedtuple(
+    "Arranged",
+    [*_MERGED]
+    + [
+        name
+        for name in Predictor._fields
+        if name not in _SUMMED_BEFORE and not name.endswith(("_positive", "_negative"))
+    ],
+)
+Arranged.__doc__ = """A predictor as `kernels.code_plane` takes it; what differs from `Predictor`:
 
-    Matrices from one layer to the next are int16 [.., M / 2, N, 2] in place of [.., N, M]; where N
-    does not divide by 8 zeros follow, as in the bias. `trunk1` is `trunk1_positive` and below it
-    `trunk1_negative`, `own` likewise.
-    """
-
-    trunk1: np.ndarray
-    kinds: np.ndarray
-    trunk2: np.ndarray
-    trunk2_bias: np.ndarray
-    last1: np.ndarray
-    last1_bias: np.ndarray
-    last2: np.ndarray
-    last2_bias: np.ndarray
-    features: np.ndarray
-    features_bias: np.ndarray
-    own: np.ndarray
-    of_last: np.ndarray
-    predicted: np.ndarray
-    hidden: np.ndarray
-    hidden_bias: np.ndarray
-    decisions: np.ndarray
-    decisions_bias: np.ndarray
-    around: np.ndarray
-    itself: np.ndarray
-    log1p: np.ndarray
-    probabilities: np.ndarray
+Matrices from one layer to the next are int16 [.., M / 2, N, 2] in place of [.., N, M]; where N does
+not divide by 8 zeros follow, as in the bias. `trunk1` is `trunk1_positive` and below it
+`trunk1_negative`, `own` likewise.
+"""
 
 
 def arranged(net: Predictor) -> Arranged:
     """The predictor as `kernels.code_plane` takes it."""
     changed = {
         name: np.concatenate([getattr(net, f"{name}_positive"), getattr(net, f"{name}_negative")])
-        for name in ("trunk1", "own")
+        for name in _MERGED
     }
     for name in ("trunk2", "last1", "last2", "features", "predicted", "hidden", "decisions"):
         matrix = getattr(net, name)
