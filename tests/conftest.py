@@ -10,6 +10,7 @@ import pytest
 import skimage.data
 import tensorflow as tf
 from both_pythons import runs_on_both
+from chromium import CHROMIUM
 from cli_calls import FakeCodec, read_header
 
 import cnn_compression
@@ -113,6 +114,17 @@ def photos():
 def codec():
     """The pretrained default codec."""
     return cnn_compression.load()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, for tests that are marked `chromium.NEEDS_CHROMIUM`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,19 @@
 import base64
 import io
 import re
-import shutil
 import socket
 
 import numpy as np
 import pytest
+from chromium import NEEDS_CHROMIUM, watched_page
 from PIL import Image
 
 from cnn_compression.payload import layout
 from cnn_compression.tensors import metrics
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
-)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    NEEDS_CHROMIUM,
 ]
 
 DROP = """
@@ -37,28 +34,10 @@ def address(default_server):
     return f"http://127.0.0.1:{default_server.rest_api_port}/"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser, address):
-    page = browser.new_page(viewport={"width": 1100, "height": 900})
-    page.set_default_timeout(120_000)
-    page.errors, page.requested = [], []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("request", lambda request: page.requested.append(request.url))
-    page.goto(address)
-    yield page
-    elsewhere = [url for url in page.requested if not url.startswith((address, "blob:", "data:"))]
-    assert (page.errors, elsewhere) == ([], [])
-    page.close()
+    with watched_page(browser, address, address, (1100, 900), 120_000) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")

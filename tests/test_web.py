@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import NEEDS_CHROMIUM, watched_page
 from payload_files import joined, parts_of, sealed, with_missing_tables
 from PIL import Image
 from small_pairs import pair
@@ -19,12 +20,9 @@ from cnn_compression.export.onnx_models import export_onnx
 from cnn_compression.payload import layout
 
 WEB = Path(__file__).parents[1] / "web"
-CHROMIUM = next(
-    filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None
-)
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    NEEDS_CHROMIUM,
     pytest.mark.skipif(shutil.which("npm") is None, reason="no npm on this machine"),
 ]
 
@@ -134,35 +132,11 @@ def address(built):
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def page(browser, address):
-    """An empty page of the site; it must meet no error, and ask no other host."""
-    page = browser.new_page(viewport={"width": 1000, "height": 800})
-    page.set_default_timeout(300_000)
-    page.errors, page.requested = [], []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda message: page.errors.extend(refusals(message.text)))
-    page.on("request", lambda request: page.requested.append(request.url))
-    page.goto(f"{address}empty.html")
-    yield page
-    elsewhere = [url for url in page.requested if not url.startswith((address, "blob:", "data:"))]
-    assert (page.errors, elsewhere) == ([], [])
-    page.close()
-
-
-def refusals(text):
-    """What the page's own policy forbids it."""
-    return [text] if "Content Security Policy" in text else []
+    """An empty page of the site."""
+    with watched_page(browser, address, f"{address}empty.html", (1000, 800), 300_000) as page:
+        yield page
 
 
 def restore(page, payload, **options):
