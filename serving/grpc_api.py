@@ -44,7 +44,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     @_answered
     def Predict(self, request, context):
-        return self.limited(self._predict, request, timeout=context.time_remaining())
+        name, seconds = request.model_spec.name, context.time_remaining()
+        return self.limited(name, self._predict, request, timeout=seconds)
 
     def _predict(self, request):
         spec = request.model_spec
@@ -87,9 +88,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     @_answered
     def GetModelStatus(self, request, context):
         version = _version(request.model_spec)
-        self.servables.get(request.model_spec.name)
         response = get_model_status_pb2.GetModelStatusResponse()
-        for state in self.servables.states():
+        for state in self.servables.states(request.model_spec.name):
             if version in (None, state.version):
                 entry = response.model_version_status.add()
                 entry.version = state.version

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -33,8 +34,7 @@ class Settings:
     """How to serve.
 
     Attributes:
-        model_name: what clients call the model.
-        model_base_path: folder of its versions.
+        models: dict of what clients call a model to the folder of its versions.
         address: to listen at, an IP address; the loopback unless told otherwise.
         port, rest_api_port: of gRPC and REST; 0 takes one that is free.
         concurrency: requests that are computed at once; eight times as many may wait.
@@ -44,8 +44,7 @@ class Settings:
         cors: whether pages of other sites may call the REST interface.
     """
 
-    model_name: str
-    model_base_path: str
+    models: Mapping[str, str]
     address: str = LOOPBACK
     port: int = 8500
     rest_api_port: int = 8501
@@ -59,9 +58,8 @@ class Settings:
 class Metrics:
     """What Prometheus reads, under the names that TensorFlow Serving has for it."""
 
-    def __init__(self, model_name):
+    def __init__(self):
         self._registry = prometheus_client.CollectorRegistry()
-        self._name = model_name
         # A gauge, since this library ends a counter's name in _total.
         self._count = prometheus_client.Gauge(
             ":tensorflow:serving:request_count",
@@ -77,9 +75,9 @@ class Metrics:
             registry=self._registry,
         )
 
-    def add(self, status, seconds):
-        self._count.labels(self._name, status).inc()
-        self._latency.labels(self._name).observe(1e6 * seconds)
+    def add(self, model_name, status, seconds):
+        self._count.labels(model_name, status).inc()
+        self._latency.labels(model_name).observe(1e6 * seconds)
 
     def text(self):
         return prometheus_client.generate_latest(self._registry)
@@ -110,11 +108,9 @@ class LocalServer:
             rest = socket.create_server((settings.address, settings.rest_api_port), family=family)
             stack.callback(rest.close)
             server, self.port = self._listen_grpc(settings, threads)
-            self.servables = Servables(
-                settings.model_name, settings.model_base_path, settings.poll_seconds
-            )
+            self.servables = Servables(settings.models, settings.poll_seconds)
             stack.callback(self.servables.close)
-            self._metrics = Metrics(settings.model_name)
+            self._metrics = Metrics()
             self._workers = Workers(settings.concurrency, waiting, settings.timeout)
             stack.callback(self._workers.close)
             self._start_grpc(server)
@@ -133,8 +129,11 @@ class LocalServer:
     def __exit__(self, *_):
         self.close()
 
-    def limited(self, function, *arguments, timeout=None):
-        """`function(*arguments)` within the limits, and counted; see `Workers.run`."""
+    def limited(self, model_name, function, *arguments, timeout=None):
+        """`function(*arguments)` within the limits, and counted as this model's; see `Workers.run`.
+
+        Names that are none of a model's are not counted: there is no end of them.
+        """
         start, status = time.perf_counter(), answers.UNKNOWN
         try:
             result = self._workers.run(function, *arguments, timeout=timeout)
@@ -144,7 +143,8 @@ class LocalServer:
             status = answers.code_of(error)
             raise
         finally:
-            self._metrics.add(status, time.perf_counter() - start)
+            if model_name in self.servables.names:
+                self._metrics.add(model_name, status, time.perf_counter() - start)
 
     def _listen_grpc(self, settings, threads):
         """A server that does not answer yet, and its port."""

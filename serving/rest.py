@@ -12,6 +12,7 @@ the standard alphabet. Errors are {"error": "..."}. There are no labels of versi
 """
 
 import base64
+import functools
 import json
 import mimetypes
 import re
@@ -43,7 +44,8 @@ class Rest:
 
     Args:
         servables: `Servables`.
-        limited: function of a function and its arguments, which runs it within the server's limits.
+        limited: function of a model's name, a function and its arguments, which runs that within
+            the server's limits.
         metrics: function of nothing to bytes, what Prometheus reads.
         cors: whether pages of other sites may call.
     """
@@ -74,16 +76,14 @@ class Rest:
         if match:
             handle = {None: self._states, "/metadata": self._metadata, ":predict": self._predict}
             version = int(match["version"]) if match["version"] else None
-            arguments = handle[match["verb"]], match["name"], version, environ
-            answer = self.limited(*arguments) if wanted == "POST" else arguments[0](*arguments[1:])
-            return 200, JSON, answer
+            call = functools.partial(handle[match["verb"]], match["name"], version, environ)
+            return 200, JSON, self.limited(match["name"], call) if wanted == "POST" else call()
         if path == METRICS:
             return 200, TEXT, self.metrics()
         return self._page(path)
 
     def _states(self, name, version, environ):
-        self.servables.get(name)
-        states = [s for s in self.servables.states() if version in (None, s.version)]
+        states = [s for s in self.servables.states(name) if version in (None, s.version)]
         if not states:
             raise NotFoundError(f"expected a version of {name!r}. Received: {version}")
         described = [

@@ -1,4 +1,4 @@
-"""Versions of a model on disk, as TensorFlow Serving finds them, loaded and run in this process."""
+"""Models' versions on disk, as TensorFlow Serving finds them, loaded and run in this process."""
 
 import logging
 import re
@@ -110,22 +110,20 @@ class State:
     error: str = ""
 
 
-class Servables:
-    """The newest version that loads; newer ones take its place as they come.
+class Versions:
+    """A model's versions on disk, the newest of which that loads is served.
 
     Args:
         name: of the model, as clients call it.
         base_path: folder of the versions.
-        poll_seconds: how often it is looked at.
 
     Raises:
         ValueError: where there is no version that loads.
     """
 
-    def __init__(self, name, base_path, poll_seconds=1.0):
+    def __init__(self, name, base_path):
         self.name, self.base_path = name, Path(base_path)
         self._current, self._states, self._failed = None, {}, {}
-        self._closed = threading.Event()
         self.look()
         if self._current is None:
             reasons = [f"version {state.version}: {state.error}" for state in self.states()]
@@ -133,21 +131,17 @@ class Servables:
                 f"expected a model's folder with <version>/saved_model.pb. Received: "
                 f"{str(base_path)!r} {'; '.join(reasons)}".rstrip()
             )
-        self._thread = threading.Thread(target=self._watch, args=[poll_seconds], daemon=True)
-        self._thread.start()
 
-    def get(self, name, version=None):
-        """The `Servable` of a model's name, and of a version where that is given.
+    def get(self, version=None):
+        """The `Servable`, of a version where that is given.
 
         Raises:
             NotFoundError: where it is not served.
         """
         current = self._current
-        if name != self.name:
-            raise NotFoundError(f"expected the model {self.name!r}. Received: {name!r}")
         if version not in (None, current.version):
             raise NotFoundError(
-                f"expected version {current.version} of {name!r}. Received: {version}"
+                f"expected version {current.version} of {self.name!r}. Received: {version}"
             )
         return current
 
@@ -180,13 +174,62 @@ class Servables:
                 self._states[before.version] = State(before.version, "END")
             return
 
+
+class Servables:
+    """Models by name; newer versions take the place of older ones as they come.
+
+    Args:
+        models: dict of name, as clients call it, to folder of the versions.
+        poll_seconds: how often the folders are looked at.
+
+    Attributes:
+        names: of the models, in their order.
+
+    Raises:
+        ValueError: where one has no version that loads.
+    """
+
+    def __init__(self, models, poll_seconds=1.0):
+        self._models = {name: Versions(name, base_path) for name, base_path in models.items()}
+        self.names = tuple(self._models)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._watch, args=[poll_seconds], daemon=True)
+        self._thread.start()
+
+    def get(self, name, version=None):
+        """The `Servable` of a model's name, and of a version where that is given.
+
+        Raises:
+            NotFoundError: where it is not served.
+        """
+        return self._named(name).get(version)
+
+    def states(self, name):
+        """Of a model's name: list of `State`, the newest version first.
+
+        Raises:
+            NotFoundError: where there is no such model.
+        """
+        return self._named(name).states()
+
+    def look(self):
+        """Loads newer versions; an error of one model's folder keeps no other from it."""
+        for versions in self._models.values():
+            try:
+                versions.look()
+            except OSError as error:  # a folder of the network is away, say
+                log.error("%s cannot be looked at: %s", versions.base_path, error)
+
     def close(self):
         self._closed.set()
         self._thread.join()
 
+    def _named(self, name):
+        if name not in self._models:
+            known = " or ".join(map(repr, self.names))
+            raise NotFoundError(f"expected the model {known}. Received: {name!r}")
+        return self._models[name]
+
     def _watch(self, poll_seconds):
         while not self._closed.wait(poll_seconds):
-            try:
-                self.look()
-            except OSError as error:  # a folder of the network is away, say
-                log.error("%s cannot be looked at: %s", self.base_path, error)
+            self.look()

@@ -133,7 +133,7 @@ def default_server():
     from cnn_compression.serving.local_server import LocalServer, Settings
 
     versions = find_model("default").parents[2]
-    with LocalServer(Settings("default", str(versions), port=0, rest_api_port=0)) as server:
+    with LocalServer(Settings({"default": str(versions)}, port=0, rest_api_port=0)) as server:
         yield server
 
 

@@ -87,12 +87,18 @@ def test_a_server_that_is_away_is_said(folder, capsys):
     "flag, said",
     [
         ("--model_base_path=nowhere", "expected a model's folder"),
+        ("--model_name=default,nothing", "expected a model: one of default"),
         ("--address=here", "'here' does not appear to be an IPv4 or IPv6 address"),
     ],
 )
 def test_serve_says_what_is_wrong(folder, capsys, flag, said):
     assert cli.main(["serve", "--port=0", "--rest_api_port=0", flag]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_serve_has_one_name_for_one_folder(folder, capsys):
+    assert cli.main(["serve", "--model_name=default,eyes", "--model_base_path=nowhere"]) == 2
+    assert "one --model_name" in capsys.readouterr().err
 
 
 def test_serve_does_not_take_a_port_twice(served):

@@ -103,9 +103,8 @@ def server(tmp_path_factory):
             yield started
         return
     limit = 4_000_000
-    settings = Settings(
-        "default", str(versions), port=0, rest_api_port=0, poll_seconds=0.1, max_message_bytes=limit
-    )
+    models, quick = {"default": str(versions)}, {"poll_seconds": 0.1, "max_message_bytes": limit}
+    settings = Settings(models, port=0, rest_api_port=0, **quick)
     with LocalServer(settings) as local:
         addresses = (f"http://127.0.0.1:{local.rest_api_port}", f"127.0.0.1:{local.port}")
         yield Server(*addresses, versions=versions, max_bytes=limit)

@@ -156,7 +156,7 @@ def versions(tmp_path_factory):
 
 
 def settings(versions, **more):
-    return Settings("default", str(versions), **{"port": 0, "rest_api_port": 0} | more)
+    return Settings({"default": str(versions)}, **{"port": 0, "rest_api_port": 0} | more)
 
 
 def test_prometheus_counts_by_code(versions):
@@ -173,6 +173,26 @@ def test_prometheus_counts_by_code(versions):
     assert f'{name}count{{model_name="default",status="OK"}} 1.0' in lines
     assert f'{name}count{{model_name="default",status="INVALID_ARGUMENT"}} 2.0' in lines
     assert f'{name}latency_count{{model_name="default"}} 3.0' in lines
+
+
+def test_models_are_served_side_by_side(versions, tmp_path):
+    other = shutil.copytree(versions, tmp_path / "eyes")
+    (other / "1").rename(other / "3")
+    models = {"default": str(versions), "eyes": str(other)}
+    with LocalServer(Settings(models, port=0, rest_api_port=0, poll_seconds=3600)) as server:
+        rest = f"http://127.0.0.1:{server.rest_api_port}"
+        for name, version in (("default", "1"), ("eyes", "3")):
+            [state] = http(f"{rest}/v1/models/{name}")["model_version_status"]
+            assert (state["version"], state["state"]) == (version, "AVAILABLE")
+            http(f"{rest}/v1/models/{name}:predict", {"instances": [{"b64": ""}]})
+        with pytest.raises(Refused, match="expected the model 'default' or 'eyes'. Received: 'x'"):
+            http(f"{rest}/v1/models/x:predict", {"instances": [{"b64": ""}]})
+        with urllib.request.urlopen(f"{rest}/monitoring/prometheus/metrics") as answer:
+            counts = [line for line in answer.read().decode().splitlines() if "_count{" in line]
+        named = [(name, f'model_name="{name}"') for name in ("default", "eyes", "x")]
+        assert {name: sum(label in line for line in counts) for name, label in named} == {
+            "default": 2, "eyes": 2, "x": 0,
+        }  # fmt: skip
 
 
 def test_a_deadline_of_grpc_is_kept(versions, monkeypatch):
@@ -214,18 +234,18 @@ def test_a_port_that_is_taken_stops_what_was_started(versions):
 def test_a_version_that_was_half_copied_is_tried_again(versions, tmp_path):
     base = tmp_path / "models"
     shutil.copytree(versions, base)
-    servables = Servables("default", base, poll_seconds=3600)
+    servables = Servables({"default": base}, poll_seconds=3600)
     try:
         (base / "2").mkdir()
         (base / "2" / "saved_model.pb").write_bytes(b"half")
         servables.look()
         assert servables.get("default").version == 1
-        states = [(s.version, s.state) for s in servables.states()]
+        states = [(s.version, s.state) for s in servables.states("default")]
         assert states == [(2, "END"), (1, "AVAILABLE")]
         shutil.copytree(versions / "1", base / "2", dirs_exist_ok=True)
         servables.look()
         assert servables.get("default").version == 2
-        states = [(s.version, s.state) for s in servables.states()]
+        states = [(s.version, s.state) for s in servables.states("default")]
         assert states == [(2, "AVAILABLE"), (1, "END")]
     finally:
         servables.close()
@@ -240,6 +260,6 @@ def test_a_version_whose_warm_up_fails_is_not_served(versions, tmp_path):
     with tf.io.TFRecordWriter(str(file)) as writer:
         writer.write(log)
     with pytest.raises(ValueError, match="version 1: expected inputs"):
-        Servables("default", base)
+        Servables({"default": base})
     with pytest.raises(ValueError, match="expected a model's folder"):
-        Servables("default", tmp_path / "nowhere")
+        Servables({"default": tmp_path / "nowhere"})

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from chromium import NEEDS_CHROMIUM, watched_page
 from PIL import Image
+from small_pairs import pair
 
+from cnn_compression import load
+from cnn_compression.export import export
 from cnn_compression.payload import layout
+from cnn_compression.serving.local_server import LocalServer, Settings
 from cnn_compression.tensors import metrics
 
 pytestmark = [
@@ -128,6 +132,42 @@ def test_a_dropped_payload_is_restored(page, codec, photos):
     pixels = np.asarray(Image.open(io.BytesIO(file)))
     np.testing.assert_array_equal(pixels, codec.decode(payload)[..., 0])
     assert page.is_disabled("#compress")
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory):
+    """A server of two small models, and their codecs; random weights make them two."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("default", "eyes"):
+        pair(2).save(folder / f"{name}.keras")
+        export(folder / f"{name}.keras", name, folder)
+    models = {name: str(folder / name) for name in ("default", "eyes")}
+    with LocalServer(Settings(models, port=0, rest_api_port=0)) as server:
+        yield server, {name: load(folder) for name, folder in models.items()}
+
+
+def test_models_can_be_chosen_and_each_payload_finds_its_own(browser, two_models, photos, png):
+    server, codecs = two_models
+    address = f"http://127.0.0.1:{server.rest_api_port}/"
+    with watched_page(browser, address, address, (1100, 900), 120_000) as page:
+        page.wait_for_selector("#models", state="visible")
+        for name in ("default", "eyes"):
+            page.check(f"input[name=model][value={name}]")
+            drop(page, "coffee.png", png)
+            restored(page)
+            payload = download(page, "Download the payload")[1]
+            assert layout.read_header(payload).fingerprint == codecs[name].fingerprint
+        payload = codecs["default"].encode(photos["camera"], 60)
+        drop(page, "camera.cnn.jpg", payload, "image/jpeg")  # while the other one is chosen
+        restored(page)
+        file = download(page, "Download the restored PNG")[1]
+        pixels = np.asarray(Image.open(io.BytesIO(file)))
+        np.testing.assert_array_equal(pixels, codecs["default"].decode(payload)[..., 0])
+
+
+def test_there_is_no_choice_where_there_is_one_model(page):
+    page.wait_for_function("document.querySelector('[name=model][value=eyes]').disabled")
+    assert not page.is_visible("#models")
 
 
 def test_a_payload_is_known_wherever_its_segment_stands(page, codec, photos):

@@ -8,12 +8,13 @@ import threading
 from absl import flags
 
 from cnn_compression.cli import common
+from cnn_compression.codec.model_files import find_model
 
 HELP = """
 usage: cnn-compression serve [flags]
 
-Serves an exported model over REST and gRPC as TensorFlow Serving does, with a page to look at on
-the REST port, until it is interrupted. Needs the extra `serving`. It is for development, tests and
+Serves exported models over REST and gRPC as TensorFlow Serving does, with a page to look at on the
+REST port, until it is interrupted. Needs the extra `serving`. It is for development, tests and
 laptops: production is tensorflow_model_server, which takes the first four of these flags too.
 """
 
@@ -24,8 +25,9 @@ def add_flags(values: flags.FlagValues) -> None:
 
     integer("port", 8500, "of gRPC; 0 takes one that is free")
     integer("rest_api_port", 8501, "of REST and the page; 0 takes one that is free")
-    flags.DEFINE_string("model_name", "default", "what clients call the model", flag_values=values)
-    help_text = "folder of its versions; without it the model that comes with the package"
+    help_text = "what clients call the model; of those that come with the package one or several"
+    flags.DEFINE_list("model_name", "default", help_text, flag_values=values)
+    help_text = "folder of its versions; without it the models of these names are looked for"
     flags.DEFINE(common.PATH, "model_base_path", None, help_text, flag_values=values)
     help_text = "IP address to listen at; 0.0.0.0 is all of this machine's"
     flags.DEFINE_string("address", "127.0.0.1", help_text, flag_values=values)
@@ -47,15 +49,11 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         raise ValueError(
             f"serve needs the extra `serving`, pip install 'cnn-compression[serving]': {error}"
         ) from error
-    from cnn_compression.codec.model_files import find_model
 
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("cnn_compression.serving").setLevel(logging.INFO)
-    # <base path>/<version>/assets.extra/model.json
-    base_path = values.model_base_path or find_model("default").parents[2]
     settings = Settings(
-        model_name=values.model_name,
-        model_base_path=str(base_path),
+        models=_folders(values.model_name, values.model_base_path),
         address=values.address,
         port=values.port,
         rest_api_port=values.rest_api_port,
@@ -72,3 +70,15 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         print(f"gRPC: {place}:{server.port}", flush=True)
         ended.wait()
     return 0
+
+
+def _folders(names: list[str], base_path: str | None) -> dict[str, str]:
+    """Of each model's name the folder of its versions."""
+    if not base_path:
+        # <base path>/<version>/assets.extra/model.json
+        return {name: str(find_model(name).parents[2]) for name in names}
+    if len(names) != 1:
+        raise common.UsageError(
+            f"expected one --model_name with --model_base_path. Received: {', '.join(names)}"
+        )
+    return {names[0]: base_path}

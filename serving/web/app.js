@@ -152,6 +152,18 @@ $("quality").addEventListener("change", () => {
   resting = setTimeout(again, 300);
 });
 $("size").addEventListener("input", () => ($("form").elements.goal.value = "size"));
+// Models to choose from, where the server has more than one of them.
+const choices = $("form").elements.model;
+choices.value = server.chosen();
+server.alsoServed([...choices].map((input) => input.value)).then((others) => {
+  const names = [server.chosen(), ...others];
+  for (const input of choices) input.disabled = !names.includes(input.value);
+  $("models").hidden = !choices.value || !others.length;
+});
+$("models").addEventListener("change", () => {
+  server.choose(choices.value);
+  again();
+});
 $("zoom-in").addEventListener("click", () => viewer.zoom(1.25));
 $("zoom-out").addEventListener("click", () => viewer.zoom(0.8));
 $("zoom-fit").addEventListener("click", () => viewer.fit());

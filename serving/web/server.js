@@ -1,10 +1,28 @@
-// Calls the model over TensorFlow Serving's REST: of this page's own site, or of ?server=URL, under
-// the name `default`, or ?model=NAME.
+// Calls a model over TensorFlow Serving's REST: of this page's own site, or of ?server=URL, under the
+// name `default`, or ?model=NAME, or what `choose` says.
 
 const asked = new URLSearchParams(location.search);
 const given = asked.get("server") ?? location.origin;
 const base = (given.includes("://") ? given : `http://${given}`).replace(/\/$/, "");
-const url = `${base}/v1/models/${encodeURIComponent(asked.get("model") ?? "default")}:predict`;
+const address = (name) => `${base}/v1/models/${encodeURIComponent(name)}`;
+let models = [asked.get("model") ?? "default"]; // the one in use, and others that the server has
+
+// Those of these names that the server has besides the model that is in use, or none.
+export async function alsoServed(names) {
+  const answers = names.map(async (name) => {
+    if (name === models[0]) return true;
+    return (await fetch(address(name)).catch(() => null))?.ok ?? false;
+  });
+  const served = await Promise.all(answers);
+  models = [...new Set([models[0], ...names.filter((_, at) => served[at])])];
+  return models.slice(1);
+}
+
+export const chosen = () => models[0];
+
+export function choose(name) {
+  models = [name, ...models.filter((other) => other !== name)];
+}
 
 // The site that gets the pictures, where it is not the page's own.
 export const elsewhere = new URL(base).origin === location.origin ? null : new URL(base).origin;
@@ -31,7 +49,7 @@ function fromBase64(text, type) {
 }
 
 // One item: values are blobs and numbers; outputs are blobs where their name ends in `_bytes`.
-async function predict(signature, item, types, signal) {
+async function predict(signature, item, types, signal, model = models[0]) {
   const instance = {};
   for (const [name, value] of Object.entries(item))
     instance[name] = value instanceof Blob ? { b64: await toBase64(value) } : value;
@@ -39,7 +57,7 @@ async function predict(signature, item, types, signal) {
   let response, answer;
   try {
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-      response = await fetch(url, { method: "POST", body, signal,
+      response = await fetch(`${address(model)}:predict`, { method: "POST", body, signal,
                                     headers: { "Content-Type": "application/json" } });
       if (!BUSY.includes(response.status) || attempt === ATTEMPTS) break;
       await pause(300 * 2 ** attempt);
@@ -68,6 +86,17 @@ export function encodeToSize(image, maxBytes, signal) {
   return predict("encode_to_size", { image_bytes: image, max_bytes: maxBytes }, types, signal);
 }
 
-export function decode(payload, signal) {
-  return predict("decode", { payload_bytes: payload }, { image_bytes: "image/png" }, signal);
+// By the model in use, or by whichever other one has made it.
+export async function decode(payload, signal) {
+  let first;
+  for (const model of models) {
+    try {
+      const types = { image_bytes: "image/png" };
+      return await predict("decode", { payload_bytes: payload }, types, signal, model);
+    } catch (error) {
+      first ??= error;
+      if (!error.message.includes("made by model")) throw error;
+    }
+  }
+  throw first;
 }
