@@ -77,9 +77,9 @@ class Progressive(LatentModel):
         encoder: widths of its convolution and its three recurrent layers, each of stride 2.
         decoder: widths of its four recurrent layers; between them depth goes to space.
         bits: codes of a cell in each iteration.
-        reconstruction: `one_shot`: each iteration gives the whole picture (eq. 10); `additive`: what
-            is added to the picture before; `scaled`: the same, where a gain that follows the picture
-            so far enlarges what is coded (section 3.3).
+        reconstruction: `one_shot`: each iteration gives the whole picture; `additive`: what is added
+            to the picture before; `scaled`: the same, where a gain that follows the picture before
+            enlarges what is coded (section 3.3).
         precision: of the layers, a Keras policy: float32, or mixed_bfloat16.
 
     Raises:
@@ -133,7 +133,7 @@ class Progressive(LatentModel):
 
     @classmethod
     def from_preset(cls, preset="progressive", channels=3, precision="float32", **kwargs):
-        """A new model with random weights: `toderici` has the paper's widths, the other a quarter."""
+        """A new model with random weights: `toderici` has the paper's widths, a quarter the other."""
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {sorted(PRESETS)}. Received: {preset!r}")
         return cls(channels, **PRESETS[preset], precision=precision, **kwargs)

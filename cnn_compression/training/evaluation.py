@@ -108,19 +108,33 @@ class RunLog:
         self.waited += time.perf_counter() - start
         return batch
 
-    def write(self, step, phase, rate):
-        """Means over the steps since the last line."""
-        values = {
-            name: float(np.mean([float(results[name]) for results in self.pending]))
-            for name in self.pending[0]
-        }
+    def done(self, phase, results):
+        """Takes what a step of a phase gave: dict of scalar tensors, not waited for."""
+        self.pending.append((phase, results))
+
+    def write(self, step, rates):
+        """Means over the steps of each phase since the last line.
+
+        Args:
+            step: int.
+            rates: dict of phase to its learning rate.
+        """
         seconds = time.perf_counter() - self.since
-        values["psnr"] = 10 * np.log10(255**2 / values["mse"])
-        values["learning_rate"] = rate
-        values["images_per_second"] = len(self.pending) * self.batch_size / seconds
-        values["input_wait"] = self.waited / seconds
-        self.scalars(step, values, phase)
-        _log.info("step %d %s %s", step, phase, _format(values))
+        shared = {
+            "images_per_second": len(self.pending) * self.batch_size / seconds,
+            "input_wait": self.waited / seconds,
+        }
+        for phase in dict.fromkeys(phase for phase, _ in self.pending):
+            results = [results for of, results in self.pending if of == phase]
+            values = {
+                name: float(np.mean([float(result[name]) for result in results]))
+                for name in results[0]
+            }
+            if "mse" in values:
+                values["psnr"] = 10 * np.log10(255**2 / values["mse"])
+            values |= {"learning_rate": rates[phase]} | shared
+            self.scalars(step, values, phase)
+            _log.info("step %d %s %s", step, phase, _format(values))
         self._reset()
 
     @contextlib.contextmanager

@@ -105,3 +105,35 @@ class ReduceObjective:
     def variables(self, model):
         """The variables that this objective trains."""
         return model.com.trainable_variables
+
+
+class ProgressiveObjective:
+    """Mean distortion of the pictures after each iteration (1608.05148, eq. 9).
+
+    Args:
+        iterations: how many, int.
+        draws: function of a shape to float32 uniform in [0, 1), which bits are drawn by.
+        distortion: function as in `tensors.distortion`; the paper's is the absolute error.
+    """
+
+    def __init__(self, iterations, draws, distortion):
+        self.iterations, self.draws, self.distortion = iterations, draws, distortion
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        batch, height, width = image.shape[:3]
+        cells = (batch, height // model.cell, width // model.cell)
+        noise = self.draws((self.iterations, *cells, model.bits))
+        image_hats = model.pictures(image, [noise[i] for i in range(self.iterations)])
+        losses = [self.distortion(image, image_hat) for image_hat in image_hats]
+        errors = [mean_squared_error(image, image_hat) for image_hat in image_hats]
+        return {
+            "loss": sum(losses) / self.iterations,
+            "mse": sum(errors) / self.iterations,
+            "first_mse": errors[0],
+            "last_mse": errors[-1],
+        }
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.trainable_variables
