@@ -24,6 +24,11 @@ _DECODER_MEMORY = (1, 1, 3, 3)
 _GAIN_FILTERS = (32, 32, 32, 32, 1)
 
 
+def _keeping(gain):
+    """Initial weights that multiply the size of what comes in, so that nothing fades on its way."""
+    return keras.initializers.VarianceScaling(gain**2, "fan_in")
+
+
 @keras.saving.register_keras_serializable(package="cnn_compression")
 class ConvGRU(keras.layers.Layer):
     """A gated recurrent unit whose products are convolutions (1608.05148, section 2.1).
@@ -38,11 +43,17 @@ class ConvGRU(keras.layers.Layer):
     def __init__(self, filters, stride=1, memory_size=1, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
         self.filters, self.stride, self.memory_size = filters, stride, memory_size
-        shared = {"kernel_initializer": "glorot_uniform", "dtype": dtype}
-        of_memory = {"size": memory_size, "use_bias": False, **shared}
-        self.of_input = conv(3 * filters, strides=stride, name="of_input", **shared)
-        self.gates = conv(2 * filters, name="gates", **of_memory)
-        self.candidate = conv(filters, name="candidate", **of_memory)
+        # An update gate that is half open halves what is new.
+        self.of_input = conv(
+            3 * filters,
+            strides=stride,
+            kernel_initializer=_keeping(2),
+            dtype=dtype,
+            name="of_input",
+        )
+        of_memory = {"kernel_initializer": _keeping(1), "use_bias": False, "dtype": dtype}
+        self.gates = conv(2 * filters, memory_size, name="gates", **of_memory)
+        self.candidate = conv(filters, memory_size, name="candidate", **of_memory)
 
     def build(self, input_shape, memory_shape=None):
         self.of_input.build(input_shape)
@@ -77,9 +88,9 @@ class Progressive(LatentModel):
         encoder: widths of its convolution and its three recurrent layers, each of stride 2.
         decoder: widths of its four recurrent layers; between them depth goes to space.
         bits: codes of a cell in each iteration.
-        reconstruction: `one_shot`: each iteration gives the whole picture; `additive`: what is added
-            to the picture before; `scaled`: the same, where a gain that follows the picture before
-            enlarges what is coded (section 3.3).
+        reconstruction: `one_shot`: each iteration gives the whole picture; `additive`: what is
+            added to the picture before; `scaled`: the same, where a gain that follows the picture
+            before enlarges what is coded (section 3.3).
         precision: of the layers, a Keras policy: float32, or mixed_bfloat16.
 
     Raises:
@@ -111,13 +122,14 @@ class Progressive(LatentModel):
         self.channels, self.bits, self.precision = channels, bits, precision
         self.widths = {"encoder": list(encoder), "decoder": list(decoder)}
         self.reconstruction = reconstruction
-        plain = {"kernel_initializer": "glorot_uniform", "dtype": precision}
+        plain = {"kernel_initializer": _keeping(1), "dtype": precision}
         self.first = conv(encoder[0], strides=2, name="first", **plain)
         self.encoder = [
             ConvGRU(width, 2, dtype=precision, name=f"encoder{number}")
             for number, width in enumerate(encoder[1:], 1)
         ]
-        self.binariser = conv(bits, 1, use_bias=False, name="binariser", **plain)
+        steep = plain | {"kernel_initializer": _keeping(2)}
+        self.binariser = conv(bits, 1, use_bias=False, name="binariser", **steep)
         self.second = conv(decoder[0], 1, name="second", **plain)
         self.decoder = [
             ConvGRU(width, 1, size, dtype=precision, name=f"decoder{number}")
@@ -133,7 +145,7 @@ class Progressive(LatentModel):
 
     @classmethod
     def from_preset(cls, preset="progressive", channels=3, precision="float32", **kwargs):
-        """A new model with random weights: `toderici` has the paper's widths, a quarter the other."""
+        """A new model, random weights: `toderici` has the paper's widths, the other a quarter."""
         if preset not in PRESETS:
             raise ValueError(f"preset must be one of {sorted(PRESETS)}. Received: {preset!r}")
         return cls(channels, **PRESETS[preset], precision=precision, **kwargs)
