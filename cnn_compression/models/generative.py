@@ -1,8 +1,8 @@
 """Family "generative": so few bits that most of what is seen is made up, by a decoder that may.
 
 Agustsson et al., *Generative Adversarial Networks for Extreme Learned Image Compression*, ICCV
-2019, 1804.02958. Few channels at 1/16 of the size, of five levels; a decoder that is trained against a
-discriminator, so that what it paints looks like a photograph even where it cannot be the one.
+2019, 1804.02958. Few channels at 1/16 of the size, of five levels; and a decoder that is trained
+against a discriminator, so that what it paints looks like a photograph even where it is not the one.
 """
 
 import keras

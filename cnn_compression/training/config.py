@@ -15,7 +15,8 @@ def _at_least(default, text, least=1, **kwargs):
 
 # Those of ComRec, and those of the families of latent codecs.
 COM_REC = ("fast", "paper")
-PRESETS = (*COM_REC, "progressive", "toderici")
+GENERATIVE = ("generative", "agustsson")
+PRESETS = (*COM_REC, "progressive", "toderici", *GENERATIVE)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,12 @@ class TrainConfig:
         "one_shot",
         "progressive, toderici: how a picture is made of the one before.",
         choices=("one_shot", "additive", "scaled"),
+    )
+    adversary_weight: float = _at_least(
+        1.0, "generative: of the discriminator's say; 0 trains for the distortion alone.", least=0
+    )
+    made_up: float = _option(
+        0.0, "generative: share of crops of which a part is to be made up.", range=(0, 1)
     )
     optimizer: str = _option("adam", "Optimiser.", choices=("adam", "muon"))
     learning_rate: float = _at_least(5e-4, "Peak of the cosine schedule.", least=0)
@@ -123,8 +130,11 @@ class TrainConfig:
     def phase(self, step: int) -> str:
         """Which objective step number `step` trains.
 
-        joint, restore or reduce of a ComRec; reconstruct of other families.
+        joint, restore or reduce of a ComRec; generate and discriminate by turns of a generative
+        model that has an adversary; reconstruct of all others.
         """
+        if self.preset in GENERATIVE and self.adversary_weight:
+            return "discriminate" if step % 2 else "generate"
         if self.preset not in COM_REC:
             return "reconstruct"
         if self.schedule == "joint":

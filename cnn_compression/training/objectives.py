@@ -137,3 +137,119 @@ class ProgressiveObjective:
     def variables(self, model):
         """The variables that this objective trains."""
         return model.trainable_variables
+
+
+# How much distortion and likeness of features count beside what the discriminator says.
+DISTORTION_WEIGHT, FEATURES_WEIGHT = 0.002, 5.0
+
+
+class GenerateObjective:
+    """Distortion, and pictures that the discriminator takes for photographs (1804.02958, eq. 5).
+
+    Least squares for its scores (Mao et al., 1611.04076), and its features of image_hat like those
+    of the image (feature matching; 1711.11585, eq. 4). Where masks leave parts of a picture to be
+    made up, these parts have no distortion and no features to match: only the scores count.
+
+    Args:
+        discriminator: `PatchDiscriminator`, which stays as it is.
+        draws: function of a shape to float32 uniform in [0, 1), which masks are drawn by.
+        distortion: function as in `tensors.distortion`.
+        weight: of the discriminator's say; at 0 the distortion is all.
+        made_up: share of the pictures of which parts are to be made up.
+    """
+
+    def __init__(self, discriminator, draws, distortion, weight=1.0, made_up=0.0):
+        self.discriminator, self.draws, self.distortion = discriminator, draws, distortion
+        self.weight, self.made_up = weight, made_up
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        mask = random_mask(model, image, self.draws, self.made_up)
+        kept = ops.repeat(ops.repeat(mask, model.cell, axis=1), model.cell, axis=2)
+        image_hat = model(image, mask)
+        mse = mean_squared_error(image, image_hat)
+        distortion = self.distortion(image, kept * image_hat + (1.0 - kept) * image)
+        loss = DISTORTION_WEIGHT * distortion
+        if not self.weight:
+            return {"loss": loss, "mse": mse}
+        seen, expected = self.discriminator(image_hat), self.discriminator(image)
+        adversary = sum(_mean(ops.square(stack[-1] - 1.0)) for stack in seen) / len(seen)
+        unlikeness = [
+            _mean(
+                ops.abs(a - b) * ops.average_pool(kept, size := kept.shape[1] // a.shape[1], size)
+            )
+            for stacks in zip(seen, expected, strict=True)
+            for a, b in zip(*(stack[:-1] for stack in stacks), strict=True)
+        ]
+        features = sum(unlikeness) / len(unlikeness)
+        return {
+            "loss": loss + self.weight * (adversary + FEATURES_WEIGHT * features),
+            "mse": mse,
+            "adversary": adversary,
+            "features": features,
+        }
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.trainable_variables
+
+
+class DiscriminateObjective:
+    """Scores of 1 for photographs and 0 for what the decoder paints (1611.04076, eq. 9).
+
+    Args:
+        discriminator, draws, made_up: as of `GenerateObjective`.
+    """
+
+    def __init__(self, discriminator, draws, made_up=0.0):
+        self.discriminator, self.draws, self.made_up = discriminator, draws, made_up
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        mask = random_mask(model, image, self.draws, self.made_up)
+        painted = self.discriminator(ops.stop_gradient(model(image, mask)))
+        photographs = self.discriminator(image)
+        count = len(painted)
+        errors = [
+            0.5 * _mean(ops.square(photograph[-1] - 1.0) + ops.square(picture[-1]))
+            for photograph, picture in zip(photographs, painted, strict=True)
+        ]
+        return {
+            "loss": sum(errors) / count,
+            "score_of_photographs": sum(_mean(stack[-1]) for stack in photographs) / count,
+            "score_of_pictures": sum(_mean(stack[-1]) for stack in painted) / count,
+        }
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return self.discriminator.trainable_variables
+
+
+def random_mask(model, image, draws, made_up):
+    """Which cells are kept: a rectangle of some pictures, all of the others.
+
+    Args:
+        model: `LatentModel`.
+        image: float32 `[N, H, W, C]`.
+        draws: as of `GenerateObjective`.
+        made_up: share of the pictures that are not kept as a whole.
+
+    Returns:
+        float32 `[N, H / cell, W / cell, 1]`, 0 or 1.
+    """
+    batch, height, width = image.shape[:3]
+    numbers = draws((batch, 5, 1))
+
+    def inside(length, centre, half):
+        places = (ops.arange(length, dtype="float32") + 0.5) / length
+        return ops.abs(places - centre) < 0.15 + 0.35 * half
+
+    rows = inside(height // model.cell, numbers[:, 0], numbers[:, 1])
+    columns = inside(width // model.cell, numbers[:, 2], numbers[:, 3])
+    kept = ops.logical_and(rows[:, :, None, None], columns[:, None, :, None])
+    return ops.cast(ops.logical_or(kept, numbers[:, 4, :, None, None] >= made_up), "float32")
+
+
+def _mean(x):
+    """float32 `[N, h, w, C]` to `[N]`."""
+    return ops.mean(x, axis=(1, 2, 3))

@@ -11,6 +11,7 @@ from cnn_compression.training.config import TrainConfig
 from cnn_compression.training.data import CropSettings, ImageReader, training_batches
 from cnn_compression.training.optimizers import ConvMuon
 from cnn_compression.training.recipes.com_rec import ComRecRecipe
+from cnn_compression.training.recipes.generative import GenerativeRecipe
 from cnn_compression.training.recipes.progressive import ProgressiveRecipe
 from cnn_compression.training.run_files import FileList
 
@@ -19,6 +20,8 @@ RECIPES = {
     "paper": ComRecRecipe,
     "progressive": ProgressiveRecipe,
     "toderici": ProgressiveRecipe,
+    "generative": GenerativeRecipe,
+    "agustsson": GenerativeRecipe,
 }
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": ConvMuon}
 
