@@ -2,7 +2,7 @@
 
 Agustsson et al., *Generative Adversarial Networks for Extreme Learned Image Compression*, ICCV
 2019, 1804.02958. Few channels at 1/16 of the size, of five levels; and a decoder that is trained
-against a discriminator, so that what it paints looks like a photograph even where it is not the one.
+against a discriminator, so that it paints what looks like a photograph where it cannot know better.
 """
 
 import keras
