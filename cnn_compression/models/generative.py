@@ -92,6 +92,7 @@ class Generative(LatentModel):
     family = "generative"
     qualities, default_quality = range(1, 2), 1
     cell, alphabet = 16, (LEVELS[0], LEVELS[-1])
+    table_qualities = (1,)
 
     def __init__(
         self,
@@ -145,6 +146,7 @@ class Generative(LatentModel):
         for layer, width in zip(self.decoder, reversed(self.widths), strict=False):
             build_conv(layer, width)
         build_conv(self.tail, self.widths[0])
+        self.build_tables()
         self.built = True
 
     def get_build_config(self):

@@ -100,6 +100,7 @@ class Progressive(LatentModel):
     family = "progressive"
     qualities, default_quality = range(1, ITERATIONS + 1), 8
     cell, alphabet = 16, (0, 1)
+    table_qualities = (ITERATIONS,)  # of which the codes of all others are the beginning
     is_progressive = True
 
     def __init__(
@@ -167,6 +168,7 @@ class Progressive(LatentModel):
         build_conv(self.last, decoder[-1] // 4)
         for layer, width in zip(self.gain, (self.channels, *_GAIN_FILTERS), strict=False):
             build_conv(layer, width)
+        self.build_tables()
         self.built = True
 
     def get_build_config(self):
