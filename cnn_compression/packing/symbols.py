@@ -17,13 +17,14 @@ import math
 import numpy as np
 
 from cnn_compression.compiled import compiled
+from cnn_compression.payload.layout import PayloadError
 
 BITS = 16  # each table's frequencies sum to 2**16
 _HEAD = 5  # bytes
 _LEAST = 1 << 32  # of the number
 
 
-class SymbolsError(ValueError):
+class SymbolsError(PayloadError):
     """Bytes that were not made from as many symbols by the same tables."""
 
 
