@@ -76,7 +76,8 @@ def test_higher_qualities_are_better(model, images):
         for quality in qualities
     ]
     assert found == sorted(found)
-    assert model.step(1) == pytest.approx(128 / 255) and model.step(100) == pytest.approx(8 / 255)
+    steps = [float(model.step(quality)) for quality in (1, 100)]
+    assert steps == pytest.approx([128 / 255, 8 / 255])
 
 
 def test_codes_are_in_the_alphabet(model):

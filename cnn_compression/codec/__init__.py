@@ -3,6 +3,7 @@
 `codec` is what everyone calls, with what `inputs` takes; it finds models by `model_files`. `graph`
 is what it does as `tf.function`s: it cuts pictures into tiles for a `pair` of networks around JPEG,
 and meets `targets` of bytes or PSNR by `bisection`. `effort` tunes one picture's compact image.
+`latent` is the codec of models that have bytes of their own in JPEG's place.
 """
 
 from cnn_compression.process import start_tensorflow

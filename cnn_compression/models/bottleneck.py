@@ -76,9 +76,10 @@ class Bottleneck(LatentModel):
         """Nothing to keep: see `build`."""
 
     def step(self, quality):
-        """What one is in a code, in units of [0, 1], float."""
+        """What one is in a code, in units of [0, 1]: float32 scalar."""
         coarsest, finest = self.steps
-        return coarsest * (finest / coarsest) ** ((quality - 1) / 99) / 255.0
+        share = (ops.cast(quality, "float32") - 1.0) / 99.0
+        return coarsest / 255.0 * (finest / coarsest) ** share
 
     def depth(self, quality):
         return self.channels * self.hidden

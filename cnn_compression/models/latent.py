@@ -47,7 +47,7 @@ class LatentModel(keras.Model):
 
         Args:
             image: float32 `[N, H, W, C]` in [0, 1], sides multiples of `cell`.
-            quality: int, one of `qualities`.
+            quality: one of `qualities`, int or an int32 scalar.
 
         Returns:
             int32 `[N, H / cell, W / cell, depth(quality)]`, in `alphabet`.
