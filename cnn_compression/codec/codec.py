@@ -100,13 +100,14 @@ class Codec(Carried, GraphCodec):
         model: `MultiScale`.
         name: as given.
         fingerprint: 16 hexadecimal digits that payloads carry; see `fingerprint`.
+        family: None: it is of no family of latent models.
         qualities: `range` of int; `default_quality` is one of them.
 
     Raises:
         ValueError: for another tile.
     """
 
-    qualities, default_quality = range(1, 101), 50
+    family, qualities, default_quality = None, range(1, 101), 50
 
     def __init__(
         self,

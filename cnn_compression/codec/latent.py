@@ -61,6 +61,7 @@ class LatentCodec(Carried):
     Attributes:
         model, name, tile: as given.
         fingerprint: 16 hexadecimal digits that payloads carry; see `fingerprint`.
+        family: str, the model's.
         qualities: `range` of int, the model's; `default_quality` is one of them.
 
     Raises:
@@ -76,10 +77,11 @@ class LatentCodec(Carried):
     ):
         super().__init__(model, name, tile, report)
         self.fingerprint = fingerprint(model)
+        self.family = model.family
         self.qualities, self.default_quality = model.qualities, model.default_quality
 
     def __repr__(self) -> str:
-        return f"<LatentCodec {self.name!r} {self.fingerprint}, family {self.model.family}>"
+        return f"<LatentCodec {self.name!r} {self.fingerprint}, family {self.family}>"
 
     def encode(
         self, image: Any, quality: int | Sequence[int] | None = None, effort: int = 0
@@ -212,7 +214,7 @@ class LatentCodec(Carried):
             for start, end in zip([0, *ends], ends, strict=False)
         ]
         numbers = (*image.shape, quality, len(passes))
-        header = latent_layout.Header(self.model.family, self.fingerprint, *numbers)
+        header = latent_layout.Header(self.family, self.fingerprint, *numbers)
         return latent_layout.write(header, passes)
 
     def _decode(self, payload, max_pixels, partial):
@@ -250,12 +252,12 @@ class LatentCodec(Carried):
 
     def _read_header(self, payload, max_pixels):
         """A payload's header; raises PayloadError where it is not one of this model's."""
-        this = f"this one is {self.fingerprint} of the family {self.model.family}"
+        this = f"this one is {self.fingerprint} of the family {self.family}"
         if layout.is_payload(payload):
             made_by = layout.read_header(payload).fingerprint
             raise PayloadError(f"made by model {made_by}, whose payloads are JPEGs; {this}")
         header = latent_layout.read_header(payload)
-        if (header.family, header.fingerprint) != (self.model.family, self.fingerprint):
+        if (header.family, header.fingerprint) != (self.family, self.fingerprint):
             whose = f"{header.fingerprint} of the family {header.family}"
             raise PayloadError(f"made by model {whose}; {this}")
         latent_layout.check_pixels(header, max_pixels)
