@@ -230,6 +230,10 @@ def test_fingerprints_tell_models_apart(codec):
     assert fingerprint(finer) != codec.fingerprint
 
 
+def test_it_is_what_the_wing_offers():
+    assert cnn_compression.codec.LatentCodec is LatentCodec
+
+
 def test_it_can_be_pickled_as_its_weights(codec):
     again = pickle.loads(pickle.dumps(codec))
     assert (again.name, again.fingerprint) == (codec.name, codec.fingerprint)

@@ -128,3 +128,9 @@ def test_the_benchmark_measures_them(command, home, models):
     counts = {name: sum(name in row.values() for row in rows) for name in ("bottleneck", "JPEG")}
     assert counts["bottleneck"] == 2 and counts["JPEG"] > 2
     assert sum("progressive" in row.values() for row in rows) == 16
+
+
+def test_a_demo_is_for_jpegs(command, home, models):
+    model = f"--model={models / 'bottleneck'}"
+    status, _, err = command("demo", model)
+    assert status != 0 and "a model of the family bottleneck does not write" in err[0]

@@ -8,13 +8,17 @@ and meets `targets` of bytes or PSNR by `bisection`. `effort` tunes one picture'
 
 from cnn_compression.process import start_tensorflow
 
-__all__ = ["Codec", "fingerprint", "load"]
+__all__ = ["Codec", "LatentCodec", "fingerprint", "load"]
 
 
 def __getattr__(name):
     # Where models lie can be asked without TensorFlow, which takes seconds to import.
     if name in __all__:
         start_tensorflow()
+        if name == "LatentCodec":  # not with the others: it brings a compiler along
+            from cnn_compression.codec import latent
+
+            return latent.LatentCodec
         from cnn_compression.codec import codec, graph
 
         return getattr(graph if name == "fingerprint" else codec, name)
