@@ -108,6 +108,8 @@ class Generative(LatentModel):
             raise ValueError(f"expected five widths. Received: {widths}")
         self.channels, self.widths, self.blocks = channels, list(widths), blocks
         self.codes, self.precision = codes, precision
+        # The decoder's, in its cells: two for each residual block, three for all other layers.
+        self.reach = self.cell * (3 + 2 * blocks)
         *upward, deepest = widths
         self.encoder = [
             ConvNorm(width, 3 if number else 7, 2 if number else 1, dtype=precision)

@@ -99,7 +99,9 @@ class Progressive(LatentModel):
 
     family = "progressive"
     qualities, default_quality = range(1, ITERATIONS + 1), 8
-    cell, alphabet = 16, (0, 1)
+    # Each iteration looks 64 pixels further. That of the last ones is left out: where tiles of a
+    # large picture meet, it is not quite what it would be in one piece.
+    cell, reach, alphabet = 16, 256, (0, 1)
     table_qualities = (ITERATIONS,)  # of which the codes of all others are the beginning
     is_progressive = True
 
