@@ -91,7 +91,7 @@ def test_a_model_for_grey():
 
 
 def assert_tiles_change_nothing(codec, tiled, image):
-    """But what sums of floats in another order do: a code near the middle of two may be the other."""
+    """But what sums of floats in another order do: a code between two may be the other one."""
     quality = codec.default_quality
     codes, of_tiles = (each.analyse(tf.constant(image), quality).numpy() for each in (codec, tiled))
     assert (codes != of_tiles).mean() < 1e-3
@@ -105,6 +105,7 @@ def test_tiles_change_nothing(codec):
     assert_tiles_change_nothing(codec, LatentCodec(codec.model, tile=256), image)
 
 
+@pytest.mark.slow
 def test_tiles_overlap_by_what_a_network_sees():
     model = Generative(widths=(4, 4, 4, 4, 4), blocks=1, codes=4)
     codec, tiled = LatentCodec(model), LatentCodec(model, tile=256)

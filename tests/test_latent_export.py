@@ -11,7 +11,10 @@ from cnn_compression.export import export
 from cnn_compression.export.onnx_models import export_onnx
 
 
-@pytest.fixture(scope="module", params=["bottleneck", "progressive"])
+SLOW = pytest.param("progressive", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["bottleneck", SLOW])
 def exported(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     (folder / "run").mkdir()
