@@ -10,7 +10,6 @@ from cnn_compression.codec.model_files import latent_family
 from cnn_compression.export import export
 from cnn_compression.export.onnx_models import export_onnx
 
-
 SLOW = pytest.param("progressive", marks=pytest.mark.slow)
 
 

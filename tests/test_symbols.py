@@ -65,6 +65,19 @@ def test_any_other_bytes_are_refused_or_other_symbols():
     assert refused > 290
 
 
+def test_what_is_read_of_garbage_stays_inside(monkeypatch):
+    """Without a compiler, where an index beyond an array's end is an error."""
+    for name in ("_read", "_write"):
+        monkeypatch.setattr(symbols, name, getattr(symbols, name).py_func)
+    drawn_symbols, frequencies = drawn(60, SHARES)
+    assert (decode(encode(drawn_symbols, frequencies), 60, frequencies) == drawn_symbols).all()
+    generator = np.random.default_rng(2)
+    for size in (5, 6, 20, 400):
+        for noise in (b"\xff" * size, generator.bytes(size)):
+            with pytest.raises(SymbolsError):
+                decode(noise, 60, frequencies)
+
+
 def test_few_bytes_cannot_promise_many_symbols():
     with pytest.raises(SymbolsError, match="20 bytes cannot hold 1000000000000 x 4 symbols"):
         decode(bytes(20), 10**12, as_frequencies(SHARES))
