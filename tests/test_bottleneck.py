@@ -122,3 +122,16 @@ def test_arguments_that_make_no_sense(arguments, text):
 def test_an_unknown_preset():
     with pytest.raises(ValueError, match="preset must be one of"):
         Bottleneck.from_preset("nothing")
+
+
+def test_evened_out_weights_are_orthonormal_and_do_the_same(photos):
+    keras.utils.set_random_seed(3)
+    model = Bottleneck(3)
+    for layer in (model.first, model.second):
+        layer.bias.assign(keras.random.normal(layer.bias.shape, stddev=0.1))
+    image = photos["chelsea"][None, :32, :40].astype(np.float32) / 255.0
+    expected = model(image)
+    model.even_out()
+    kernel = model.first.get_weights()[0]
+    np.testing.assert_allclose(kernel.T @ kernel, np.eye(model.hidden), atol=1e-5)
+    np.testing.assert_allclose(model(image), expected, atol=1e-5)

@@ -146,6 +146,20 @@ class Bottleneck(LatentModel):
         self.second.set_weights([np.array(out), bias])
         self.count_codes(images)
 
+    def even_out(self):
+        """Gives the hidden units weights that are orthonormal, as steps of one size call for.
+
+        Without steps the network does what it did: what it takes from one layer it gives the other.
+        """
+        (first, first_bias), (second, second_bias) = (
+            [each.astype(np.float64) for each in layer.get_weights()]
+            for layer in (self.first, self.second)
+        )
+        left, sizes, right = np.linalg.svd(first @ second, full_matrices=False)
+        left, sizes, right = (each[..., : self.hidden] for each in (left, sizes, right.T))
+        self.first.set_weights([left, np.zeros(self.hidden)])
+        self.second.set_weights([(right * sizes).T, first_bias @ second + second_bias])
+
     def get_config(self):
         own = {"channels": self.channels, "hidden": self.hidden, "steps": self.steps}
         return super().get_config() | own

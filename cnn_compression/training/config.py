@@ -16,7 +16,7 @@ def _at_least(default, text, least=1, **kwargs):
 # Those of ComRec, and those of the families of latent codecs.
 COM_REC = ("fast", "paper")
 GENERATIVE = ("generative", "agustsson")
-PRESETS = (*COM_REC, "progressive", "toderici", *GENERATIVE)
+PRESETS = (*COM_REC, "bottleneck", "progressive", "toderici", *GENERATIVE)
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class TrainConfig:
     )
     preview_psnr: float = _at_least(
         25.0, "joint: dB that the compact image must keep to a plain downscale.", least=0
+    )
+    solution: str = _option(
+        "gradient",
+        "bottleneck: by steps, or direct: principal components and least squares, without any.",
+        choices=("gradient", "direct"),
     )
     iterations: int = _option(16, "progressive, toderici: as many are trained.", range=(1, 16))
     reconstruction: str = _option(

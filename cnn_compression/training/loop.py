@@ -99,7 +99,7 @@ def _resumed(trainer, folder, latest):
 def _run(trainer, manager, folder, stop_at):
     log = RunLog(folder / "logs", trainer.config.batch_size)
     config, first = trainer.config, int(trainer.step.numpy())
-    last = min(config.steps, stop_at or config.steps)
+    last = min(trainer.recipe.steps, stop_at or config.steps)
     batches = trainer.batches(first) if first < last else None
     saved = time.monotonic()
     for step in range(first, last):
@@ -114,7 +114,7 @@ def _run(trainer, manager, folder, stop_at):
             rates = {name: float(o.learning_rate) for name, o in trainer.optimizers.items()}
             log.write(done, rates)
         with log.paused():
-            if done % config.eval_steps == 0 or done == config.steps:
+            if done % config.eval_steps == 0 or done == trainer.recipe.steps:
                 trainer.check()
                 log.held_out(done, *trainer.evaluation(trainer.averaged_model()))
             # Workers' clocks differ, and all must save the same steps.

@@ -107,6 +107,27 @@ class ReduceObjective:
         return model.com.trainable_variables
 
 
+class ReconstructObjective:
+    """Distortion of what a model gives without codes between: `model(image)`.
+
+    Args:
+        distortion: function as in `tensors.distortion`.
+    """
+
+    def __init__(self, distortion):
+        self.distortion = distortion
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        image_hat = model(image)
+        loss = 0.001 * self.distortion(image, image_hat)
+        return {"loss": loss, "mse": mean_squared_error(image, image_hat)}
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.trainable_variables
+
+
 class ProgressiveObjective:
     """Mean distortion of the pictures after each iteration (1608.05148, eq. 9).
 
@@ -175,9 +196,7 @@ class GenerateObjective:
         seen, expected = self.discriminator(image_hat), self.discriminator(image)
         adversary = sum(_mean(ops.square(stack[-1] - 1.0)) for stack in seen) / len(seen)
         unlikeness = [
-            _mean(
-                ops.abs(a - b) * ops.average_pool(kept, size := kept.shape[1] // a.shape[1], size)
-            )
+            _mean(_pooled(kept, a.shape[1]) * ops.abs(a - b))
             for stacks in zip(seen, expected, strict=True)
             for a, b in zip(*(stack[:-1] for stack in stacks), strict=True)
         ]
@@ -248,6 +267,12 @@ def random_mask(model, image, draws, made_up):
     columns = inside(width // model.cell, numbers[:, 2], numbers[:, 3])
     kept = ops.logical_and(rows[:, :, None, None], columns[:, None, :, None])
     return ops.cast(ops.logical_or(kept, numbers[:, 4, :, None, None] >= made_up), "float32")
+
+
+def _pooled(mask, height):
+    """A mask of pixels at the size of features: `[N, H, W, 1]` to `[N, height, .., 1]`."""
+    factor = mask.shape[1] // height
+    return ops.average_pool(mask, factor, factor, data_format="channels_last")
 
 
 def _mean(x):

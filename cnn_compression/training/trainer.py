@@ -10,6 +10,7 @@ import tensorflow as tf
 from cnn_compression.training.config import TrainConfig
 from cnn_compression.training.data import CropSettings, ImageReader, training_batches
 from cnn_compression.training.optimizers import ConvMuon
+from cnn_compression.training.recipes.bottleneck import BottleneckRecipe
 from cnn_compression.training.recipes.com_rec import ComRecRecipe
 from cnn_compression.training.recipes.generative import GenerativeRecipe
 from cnn_compression.training.recipes.progressive import ProgressiveRecipe
@@ -18,6 +19,7 @@ from cnn_compression.training.run_files import FileList
 RECIPES = {
     "fast": ComRecRecipe,
     "paper": ComRecRecipe,
+    "bottleneck": BottleneckRecipe,
     "progressive": ProgressiveRecipe,
     "toderici": ProgressiveRecipe,
     "generative": GenerativeRecipe,
@@ -71,7 +73,7 @@ class Trainer:
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.bad_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
             self.objectives = self.recipe.objectives(self.model, self._draws)
-            phases = [config.phase(step) for step in range(config.steps)]
+            phases = [config.phase(step) for step in range(self.recipe.steps)]
             self.optimizers = {
                 name: self._optimizer(name, phases.count(name)) for name in sorted(set(phases))
             }

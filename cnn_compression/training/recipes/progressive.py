@@ -13,7 +13,7 @@ class ProgressiveRecipe(LatentRecipe):
     evaluated = (1, 2, 4, 8, 16)
 
     def arguments(self):
-        return {"reconstruction": self.config.reconstruction}
+        return super().arguments() | {"reconstruction": self.config.reconstruction}
 
     def objectives(self, model, draws):
         distortion = DISTORTIONS[self.config.distortion]

@@ -17,6 +17,11 @@ class Recipe:
         narrow = self.config.precision == "bfloat16"
         return "mixed_bfloat16" if narrow else self.config.precision
 
+    @property
+    def steps(self):
+        """How many steps there are, int."""
+        return self.config.steps
+
     def model(self):
         """The model to begin with: new, or what `init` names; in the config's precision."""
         raise NotImplementedError
