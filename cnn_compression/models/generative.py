@@ -37,49 +37,12 @@ def quantise(x):
 
 
 @keras.saving.register_keras_serializable(package="cnn_compression")
-class ConvNorm(keras.layers.Layer):
-    """A convolution, the channels of each pixel normalised, and a ReLU.
-
-    The paper normalises each channel over the picture, which makes a pixel depend on all others and
-    on the size; over the channels of a pixel it does not (*HiFiC*, 2006.09965, section 3.1).
-
-    Args:
-        filters, size: of the convolution.
-        stride: 2 halves the sides, -2 doubles them.
-        active: whether there is a ReLU.
-        dtype: precision, as of any layer of Keras.
-    """
-
-    def __init__(self, filters, size=3, stride=1, active=True, dtype="float32", **kwargs):
-        super().__init__(dtype=dtype, **kwargs)
-        self.filters, self.size, self.stride, self.active = filters, size, stride, active
-        if stride < 0:
-            settings = {"padding": "same", "data_format": "channels_last", "dtype": dtype}
-            self.conv = keras.layers.Conv2DTranspose(
-                filters, size, -stride, kernel_initializer="he_normal", name="conv", **settings
-            )
-        else:
-            self.conv = conv(filters, size, strides=stride, dtype=dtype, name="conv")
-        self.norm = keras.layers.LayerNormalization(-1, epsilon=1e-3, dtype=dtype, name="norm")
-
-    def build(self, input_shape):
-        self.conv.build(input_shape)
-        build_conv(self.norm, self.filters)
-
-    def call(self, x):
-        x = self.norm(self.conv(x))
-        return ops.relu(x) if self.active else x
-
-    def get_config(self):
-        own = {name: getattr(self, name) for name in ("filters", "size", "stride", "active")}
-        return super().get_config() | own
-
-
-@keras.saving.register_keras_serializable(package="cnn_compression")
 class Generative(LatentModel):
     """Encoder, quantiser and residual decoder.
 
-    It has one quality: what there is to choose was chosen when it was trained.
+    It has one quality: what there is to choose was chosen when it was trained. The paper normalises
+    each channel over the picture. Nothing is normalised here, so that a pixel depends neither on
+    all others nor on the size.
 
     Args:
         channels: of image and image_hat, 1 or 3.
@@ -111,20 +74,27 @@ class Generative(LatentModel):
         # The decoder's, in its cells: two for each residual block, three for all other layers.
         self.reach = self.cell * (3 + 2 * blocks)
         *upward, deepest = widths
+        plain = {"dtype": precision}
         self.encoder = [
-            ConvNorm(width, 3 if number else 7, 2 if number else 1, dtype=precision)
+            conv(width, 3 if number else 7, strides=2 if number else 1, **plain)
             for number, width in enumerate(widths)
         ]
-        plain = {"dtype": precision, "kernel_initializer": "glorot_uniform"}
         # No ReLU: codes have to come out on both sides of zero.
         self.bottleneck = conv(codes, name="bottleneck", **plain)
-        self.head = ConvNorm(deepest, dtype=precision)
-        self.residuals = [
-            [ConvNorm(deepest, active=active, dtype=precision) for active in (True, False)]
-            for _ in range(blocks)
+        self.head = conv(deepest, name="head", **plain)
+        # A tenth of He's variance: without normalisation deep stacks start near the identity.
+        small = {"kernel_initializer": keras.initializers.VarianceScaling(0.1, "fan_in"), **plain}
+        self.residuals = [(conv(deepest, **plain), conv(deepest, **small)) for _ in range(blocks)]
+        self.decoder = [
+            keras.layers.Conv2DTranspose(
+                *(width, 3, 2, "same"),
+                data_format="channels_last",
+                kernel_initializer=keras.initializers.VarianceScaling(8.0, "fan_out"),
+                **plain,
+            )
+            for width in reversed(upward)
         ]
-        self.decoder = [ConvNorm(width, 3, -2, dtype=precision) for width in reversed(upward)]
-        self.tail = conv(channels, 7, name="tail", **plain)
+        self.tail = conv(channels, 7, name="tail", **small)
         self.build()
 
     @classmethod
@@ -163,9 +133,9 @@ class Generative(LatentModel):
     def synthesise(self, codes, quality):
         x = self.head(ops.cast(codes, "float32"))
         for first, second in self.residuals:
-            x = x + second(first(x))
+            x = x + second(ops.relu(first(x)))
         for layer in self.decoder:
-            x = layer(x)
+            x = ops.relu(layer(x))
         return 0.5 * (ops.cast(self.tail(x), "float32") + 1.0)
 
     def call(self, image, mask=None):
@@ -181,7 +151,7 @@ class Generative(LatentModel):
     def _codes(self, image, mask):
         x = 2.0 * image - 1.0
         for layer in self.encoder:
-            x = layer(x)
+            x = ops.relu(layer(x))
         codes = quantise(ops.cast(self.bottleneck(x), "float32"))
         return codes if mask is None else codes * mask
 
