@@ -80,7 +80,7 @@ def test_a_resumed_run_of_turns_is_the_unbroken_one(base, tmp_path, photos):
 
 
 def test_generator_and_discriminator_train_by_turns(base):
-    config = replace(base, held_out=0, made_up=0.5, warmup_steps=0)
+    config = replace(base, held_out=0, made_up=0.5, warmup_steps=0, strategy="mirrored")
     assert [config.phase(step) for step in range(3)] == ["generate", "discriminate", "generate"]
     trainer = Trainer(config)
     networks = trainer.model.trainable_variables, trainer.recipe.discriminator.trainable_variables
