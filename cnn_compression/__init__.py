@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 from cnn_compression import process as process
 
 if TYPE_CHECKING:
-    from cnn_compression.codec import Codec
+    from cnn_compression.codec import Codec, LatentCodec
 
 __version__ = "0.1.0"
 __all__ = ["Codec", "load", "pack_jpeg", "unpack_jpeg"]
 
 
-def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec":
+def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec | LatentCodec":
     """Loads a codec.
 
     The first call imports TensorFlow, which takes seconds.
@@ -42,8 +42,9 @@ def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec":
             an exported model, of one of its versions, or of a training run; or a `.keras` file.
 
     Returns:
-        `Codec`, whose `encode`, `encode_to` and `decode` do the work; the same one where the same
-        file is asked for again, by any thread.
+        `Codec`, whose `encode`, `encode_to` and `decode` do the work, or of a latent model
+        `codec.LatentCodec`, with `encode` and `decode`; the same one where the same file is asked
+        for again, by any thread.
 
     Raises:
         ValueError: where no such model is found, or it cannot be read.

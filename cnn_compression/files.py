@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cnn_compression.packing.layout import PACKED_SUFFIX
+from cnn_compression.payload.latent_layout import LATENT_SUFFIX
 from cnn_compression.payload.layout import PAYLOAD_SUFFIX
 
 # Of images; payloads have a suffix of their own.
@@ -35,14 +36,24 @@ def is_packed_name(path: str | os.PathLike) -> bool:
     return os.fspath(path).lower().endswith(PACKED_SUFFIX)
 
 
+def is_latent_name(path: str | os.PathLike) -> bool:
+    """Whether a folder's file is taken for a latent codec's payload."""
+    return os.fspath(path).lower().endswith(LATENT_SUFFIX)
+
+
 def is_restorable_name(path: str | os.PathLike) -> bool:
-    """Whether a folder's file is taken for a payload, packed or not."""
-    return is_payload_name(path) or is_packed_name(path)
+    """Whether a folder's file is taken for a payload of any kind, packed or not."""
+    return is_payload_name(path) or is_latent_name(path) or is_packed_name(path)
 
 
 def payload_name(name: str) -> str:
     """The name of an image's, or of a packed, payload: `a/photo.png` -> `a/photo.cnn.jpg`."""
     return posixpath.splitext(name)[0] + PAYLOAD_SUFFIX
+
+
+def latent_name(name: str) -> str:
+    """The name of an image's payload by a latent codec: `a/photo.png` -> `a/photo.cnnl`."""
+    return posixpath.splitext(name)[0] + LATENT_SUFFIX
 
 
 def packed_name(name: str) -> str:

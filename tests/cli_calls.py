@@ -12,6 +12,8 @@ from cnn_compression.payload import layout
 class FakeCodec:
     """Quick: its payload is the image's shape and bytes."""
 
+    family, default_quality = None, 50
+
     def reporting(self, report):
         return self
 

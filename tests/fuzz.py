@@ -11,7 +11,9 @@ Payloads must be refused unless what their checksum covers is as it was; those t
 checksum again must be refused, or their JPEG be of the size that the header says. Of image files,
 an error must be the reader's own, in a graph one of a wrong argument, but not that memory ran out,
 and an image no larger than allowed. Packed files must be refused unless nothing was changed;
-JPEGs to pack are, so that they come back, or are refused.
+JPEGs to pack are, so that they come back, or are refused. Payloads of a latent codec must be
+refused unless nothing was changed; with true checksums, be refused or be restored to the size that
+the header says.
 """
 
 import contextlib
@@ -29,6 +31,8 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 from PIL import Image
+
+from cnn_compression.payload import latent_layout
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("count", 100_000, "inputs")
@@ -91,6 +95,7 @@ def good_files():
     for path in sorted(GOLDEN.glob("packed/jpegs/*.cnnp")):
         files[f"packed-{path.stem}"] = path.read_bytes()
         files[f"topack-{path.stem}"] = path.with_suffix(".jpg").read_bytes()
+    files["latent"] = files["latent-resealed"] = (GOLDEN / "latent/photo.cnnl").read_bytes()
     files["png-resealed"] = files["png"]
     return {
         kind: file
@@ -106,6 +111,19 @@ def with_true_checks(data):
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         data[end : end + 4] = zlib.crc32(data[at + 4 : end]).to_bytes(4, "big")
         at = end + 4
+    return data
+
+
+def with_true_latent_checks(data):
+    """A latent codec's payload whose header and passes have the checksums of what is in them."""
+    at = latent_layout.HEADER_SIZE
+    if len(data) >= at:
+        data[at - 4 : at] = zlib.crc32(data[: at - 4]).to_bytes(4, "big")
+    while at + 8 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        checksum = zlib.crc32(data[at : at + 4] + data[at + 8 : end])
+        data[at + 4 : at + 8] = checksum.to_bytes(4, "big")
+        at = end
     return data
 
 
@@ -149,7 +167,8 @@ def mutated(number, seed, files):
                 order = "big" if random.random() < 0.5 else "little"
                 width = 4 if value > 65535 or random.random() < 0.5 else 2
                 data[at : at + width] = value.to_bytes(width, order)
-    return kind, bytes(with_true_checks(data) if kind == "png-resealed" else data)
+    resealed = {"png-resealed": with_true_checks, "latent-resealed": with_true_latent_checks}
+    return kind, bytes(resealed.get(kind, bytes)(data))
 
 
 def work(files):
@@ -157,6 +176,7 @@ def work(files):
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import tensorflow as tf
 
+    import cnn_compression
     from cnn_compression import images
     from cnn_compression.jpeg import coding
     from cnn_compression.packing import jpegs
@@ -173,6 +193,7 @@ def work(files):
         [tf.TensorSpec((), tf.string)],
     )
     errors = tf.errors.InvalidArgumentError
+    latent = cnn_compression.load(GOLDEN / "latent/model.keras")
 
     def unchanged(data, file):
         try:
@@ -189,6 +210,9 @@ def work(files):
             continue
         if kind.startswith("topack"):
             jpegs.pack(data)
+            continue
+        if kind.startswith("latent"):
+            latent.decode(data)
             continue
         images.read_contents(data, (255, 255, 255), MAX_PIXELS)
         in_graph(data, errors)
@@ -219,6 +243,17 @@ def work(files):
             try:
                 jpegs.unpack(data, MAX_PIXELS)
                 outcome = "same" if data == files[kind] else "WRONG: accepted"
+            except layout.PayloadError:
+                outcome = "refused"
+            except Exception as error:
+                outcome = f"WRONG: {type(error).__name__}: {error}"[:300]
+        elif kind.startswith("latent"):
+            try:
+                image = latent.decode(data, MAX_PIXELS, partial=bool(number % 2))
+                header = latent_layout.read_header(data)
+                fine = image.shape == (header.height, header.width, header.channels)
+                fine = fine and (kind == "latent-resealed" or data == files[kind])
+                outcome = "read" if fine else f"WRONG: {image.shape} {header}"
             except layout.PayloadError:
                 outcome = "refused"
             except Exception as error:

@@ -123,8 +123,8 @@ def test_input_wait_and_images_per_second_are_shares_of_the_steps(clock, tmp_pat
         for _ in range(4):
             assert log.next_batch(source) == "batch"
             clock.now += 3.0  # the step
-            log.pending.append({"loss": tf.constant(2.0), "mse": tf.constant(65.025)})
-        log.write(4 * lines, "joint", 0.1)
+            log.done("joint", {"loss": tf.constant(2.0), "mse": tf.constant(65.025)})
+        log.write(4 * lines, {"joint": 0.1})
         with log.paused():
             clock.now += 50.0  # an evaluation
     events = EventAccumulator(str(tmp_path)).Reload()

@@ -13,6 +13,7 @@ from small_pairs import RANGES, pair
 
 import cnn_compression
 from cnn_compression.codec import Codec
+from cnn_compression.codec.model_files import find_model
 from cnn_compression.models.multi_scale import MultiScale
 
 GUEST = """
@@ -124,7 +125,7 @@ def small(tmp_path_factory):
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="TensorFlow 2.21 prints before it listens")
 def test_a_guest_leaves_everything_as_it_was(small):
-    default = Path(cnn_compression.load()._file).parents[2]
+    default = find_model("default").parents[2]
     run = python(GUEST, default, small)
     assert (run.returncode, run.stderr.decode()) == (0, "")
     payload, image = pickle.loads(run.stdout)
@@ -168,7 +169,7 @@ def test_a_codec_says_what_it_is(small):
 def test_the_types_are_shipped():
     assert (Path(cnn_compression.__file__).parent / "py.typed").is_file()
     hints = cnn_compression.load.__annotations__
-    assert hints["return"] == "Codec"
+    assert hints["return"] == "Codec | LatentCodec"
 
 
 # The command line in a shell that is not as usual.

@@ -9,7 +9,7 @@ from apache_beam.ml.inference.base import KeyedModelHandler, ModelHandler, RunIn
 from cnn_compression import images, metadata
 from cnn_compression.beam.counts import namespace_of, split
 from cnn_compression.beam.folders import any_name
-from cnn_compression.codec.model_files import EXPORTED_FILE, find_model
+from cnn_compression.codec.model_files import EXPORTED_FILE, find_model, latent_family
 from cnn_compression.export.signatures import MAX_PIXELS
 from cnn_compression.files import (
     is_packed_name,
@@ -166,6 +166,8 @@ class _Handler(ModelHandler):
         file = find_model(self.model)
         if not file.match(str(EXPORTED_FILE)):
             raise ValueError(f"expected an exported model; see export --help. Received: {file}")
+        if family := latent_family(file):
+            raise ValueError(f"expected a model around JPEG. Received: one of the family {family}")
         return str(file.parents[1])
 
     def get_num_bytes(self, batch):

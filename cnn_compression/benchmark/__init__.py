@@ -6,7 +6,7 @@ and `crops` show it, by way of `curves` and `bd`. `measure` is also for a single
 """
 
 from cnn_compression.benchmark.codecs import Jpeg
-from cnn_compression.benchmark.ours import Model, Packed
+from cnn_compression.benchmark.ours import Latent, Model, Packed
 from cnn_compression.benchmark.rows import MEASURES, Coded, Row, cells, measure
 
-__all__ = ["MEASURES", "Coded", "Jpeg", "Model", "Packed", "Row", "cells", "measure"]
+__all__ = ["MEASURES", "Coded", "Jpeg", "Latent", "Model", "Packed", "Row", "cells", "measure"]

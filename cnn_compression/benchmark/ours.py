@@ -51,6 +51,26 @@ class Model:
         return self.codec.decode(payload)
 
 
+class Latent(Model):
+    """A latent model of ours.
+
+    Args:
+        codec: `cnn_compression.codec.latent.LatentCodec`.
+        qualities: as of `Model`; of a model with a scale of its own, all are measured instead.
+
+    Raises:
+        ValueError: for another effort than 0.
+    """
+
+    def __init__(self, codec, qualities=QUALITIES, effort=0):
+        if effort:
+            raise ValueError(f"effort of {codec.name} must be 0. Received: {effort}")
+        own_scale = codec.qualities != range(1, 101)
+        self.codec, self.effort, self.name = codec, effort, codec.name
+        self.qualities = tuple(codec.qualities if own_scale else dict.fromkeys(qualities))
+        self.settings = f"family {codec.family}, model {codec.fingerprint}"
+
+
 class Packed(Model):
     """A model whose payloads are packed: the same pictures in fewer bytes.
 

@@ -9,7 +9,15 @@ from cnn_compression.benchmark.codecs import (
     MissingLibraryError,
     WebP,
 )
-from cnn_compression.benchmark.ours import HalfBicubic, JpegInXl, Lepton, Model, Packed, RecAlone
+from cnn_compression.benchmark.ours import (
+    HalfBicubic,
+    JpegInXl,
+    Latent,
+    Lepton,
+    Model,
+    Packed,
+    RecAlone,
+)
 
 CODECS = {
     "jpeg": Jpeg,
@@ -30,7 +38,7 @@ def open_codecs(names, models, qualities, efforts=(0,)):
 
     Args:
         names: of `NAMES`, or None for all that are installed.
-        models: list of `cnn_compression.codec.Codec`.
+        models: list of `cnn_compression.codec.Codec` and `codec.latent.LatentCodec`.
         qualities: integers 1..100, for the models.
         efforts: of 0..2, each of which every model is measured at.
 
@@ -44,7 +52,11 @@ def open_codecs(names, models, qualities, efforts=(0,)):
     """
     _check(names, models)
     wanted = NAMES if names is None else names
-    codecs = [Model(model, qualities, effort) for model in models for effort in efforts]
+    codecs = [
+        (Latent if model.family else Model)(model, qualities, effort)
+        for model in models
+        for effort in efforts
+    ]
     notes = []
     for name in sorted(wanted, key=CODECS.__contains__):  # those of models first
         try:
@@ -64,14 +76,18 @@ def open_codecs(names, models, qualities, efforts=(0,)):
 def _of(name, models, qualities):
     if name in CODECS:
         return [CODECS[name]()]
-    return [OF_MODELS[name](model, qualities) for model in models]
+    return [OF_MODELS[name](model, qualities) for model in models if not model.family]
 
 
 def _check(names, models):
     if unknown := [name for name in names or () if name not in NAMES]:
         raise ValueError(f"expected codecs of {', '.join(NAMES)}. Received: {unknown[0]!r}")
-    if not models and (alone := [name for name in names or () if name in OF_MODELS]):
-        raise ValueError(f"codec {alone[0]!r} is for a model: expected --models. Received: none")
+    if all(model.family for model in models) and (
+        alone := [name for name in names or () if name in OF_MODELS]
+    ):
+        raise ValueError(
+            f"codec {alone[0]!r} is for a model around JPEG: expected --models. Received: none"
+        )
 
 
 def find(name, codecs):

@@ -257,10 +257,10 @@ def _write(output: Path, written: dict[str, bytes]) -> None:
 
 def _plots(rows, title, codecs) -> dict[str, bytes]:
     """Names of files to their bytes."""
-    from cnn_compression.benchmark import Model, Packed, plots
+    from cnn_compression.benchmark import Latent, Model, Packed, plots
     from cnn_compression.benchmark.curves import curves
 
-    ours = [codec.name for codec in codecs if type(codec) in (Model, Packed)]
+    ours = [codec.name for codec in codecs if type(codec) in (Latent, Model, Packed)]
     drawn = {}
     for factor in sorted({row.factor for row in _all(rows)}):
         means = curves(row for row in _all(rows) if row.factor == factor)

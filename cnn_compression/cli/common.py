@@ -88,7 +88,7 @@ QUALITY = Parser("1..100", parse_quality)
 
 
 def add_quality_flag(values: flags.FlagValues) -> None:
-    help_text = "as in JPEG: higher is better and larger"
+    help_text = "as in JPEG: higher is better and larger; some models have a scale of their own"
     flags.DEFINE(QUALITY, "quality", "50", help_text, flag_values=values, short_name="q")
 
 
@@ -177,6 +177,13 @@ def check_model(name: str) -> None:
     from cnn_compression.codec.model_files import find_model
 
     find_model(name)
+
+
+def latent_family(name: str) -> str | None:
+    """The family of a latent model, as `model_files.latent_family`."""
+    from cnn_compression.codec import model_files
+
+    return model_files.latent_family(name)
 
 
 Report = Callable[[int, int], None] | None  # of `Codec.reporting`

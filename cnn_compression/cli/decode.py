@@ -13,20 +13,21 @@ from cnn_compression.cli import common, file_loop, pictures, remote, streams
 from cnn_compression.cli.progress import BAR
 from cnn_compression.cli.tally import Result
 from cnn_compression.packing import layout as packed_layout
-from cnn_compression.payload import layout
+from cnn_compression.payload import latent_layout, layout
+from cnn_compression.payload.latent_layout import is_latent
 
 HELP = f"""
 usage: cnn-compression decode [flags] FILES...
 
 Restores payloads, the files that `encode` wrote, packed or not, into images of the original size:
 PNG files, or by the ending of -o FILE also .jpg, .webp (both at quality {pictures.QUALITY}) and
-.tif. A folder stands for the *{layout.PAYLOAD_SUFFIX} and *{packed_layout.PACKED_SUFFIX} in it;
-of a payload and its packing side by side the first is taken.
+.tif. A folder stands for the *{layout.PAYLOAD_SUFFIX}, *{latent_layout.LATENT_SUFFIX} and
+*{packed_layout.PACKED_SUFFIX} in it; of a payload and its packing side by side the first is taken.
 - is standard input, and what it restores to goes to standard output unless -o says otherwise.
 """
 
 
-Header = layout.Header | packed_layout.Header
+Header = layout.Header | latent_layout.Header | packed_layout.Header
 # A payload and the ending of the output's name to the bytes of an image file.
 Restore = Callable[[bytes, str], bytes]
 
@@ -35,12 +36,15 @@ def add_flags(values: flags.FlagValues) -> None:
     common.add_output_flags(values, "<stem>.png")
     common.add_model_flag(values)
     common.add_max_pixels_flag(values)
+    help_text = "restore cut payloads of progressive models too, as far as they go"
+    flags.DEFINE_boolean("partial", False, help_text, flag_values=values)
     remote.add_server_flags(values)
 
 
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if values.server:
-        remote.refuse(values, "max_pixels")
+        remote.refuse(values, "max_pixels", "partial")
+        remote.refuse_latent(values)
     else:
         common.check_model(values.model)
 
@@ -65,7 +69,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         kind=file_loop.RESTORABLES,
         rename=_rename,
         accept=pictures.ending,
-        read=functools.partial(_read, values.max_pixels),
+        read=functools.partial(_read, values),
         open_model=open_decoder,
     )
     return file_loop.convert(values, arguments, conversion, remote.jobs(values))
@@ -78,21 +82,30 @@ def _rename(source: Path) -> str:
     return name
 
 
-def _read(max_pixels: int, source: Path, output: Path) -> tuple[bytes, Header]:
+def _read(values: flags.FlagValues, source: Path, output: Path) -> tuple[bytes, Header]:
     data = streams.read(source)
-    packed = packed_layout.is_packed(data)
-    header = packed_layout.read(data)[0] if packed else layout.read_header(data)
+    header = _header(data)
+    if values.server and is_latent(data):
+        raise ValueError(f"a model of the family {header.family} is not served: leave out --server")
     width, height = header.width, header.height
-    if height * width > max_pixels:
-        raise ValueError(f"{width} x {height} pixels: at most {max_pixels} are taken")
+    if height * width > values.max_pixels:
+        raise ValueError(f"{width} x {height} pixels: at most {values.max_pixels} are taken")
     pictures.check_sides(height, width, pictures.ending(output))
     return data, header
+
+
+def _header(data: bytes) -> Header:
+    if packed_layout.is_packed(data):
+        return packed_layout.read(data)[0]
+    return (latent_layout if is_latent(data) else layout).read_header(data)
 
 
 def _keep(path: Path) -> bool:
     """Of a payload and its packing side by side in a folder, the payload is enough."""
     beside = path.with_name(files.payload_name(path.name))
-    return files.is_payload_name(path) or (files.is_packed_name(path) and not beside.exists())
+    if files.is_packed_name(path):
+        return not beside.exists()
+    return files.is_restorable_name(path)
 
 
 def _unpacked(packed: bytes, max_pixels: int) -> bytes:
@@ -106,15 +119,19 @@ def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:
     import tensorflow as tf
 
     def restore(payload, ending):
+        latent = is_latent(payload)
+        more = {"partial": values.partial} if codec.family else {}
         try:
             # A tensor for a tensor: an array would be copied again for the PNG.
-            image = codec.decode(tf.constant(payload), values.max_pixels)
+            data = payload if latent else tf.constant(payload)
+            image = codec.decode(data, values.max_pixels, **more)
         except layout.PayloadError as error:
             if not str(error).startswith("made by model"):
                 raise
-            made_by = layout.read_header(payload).fingerprint
+            made_by = _header(payload).fingerprint
             raise layout.PayloadError(f"{error}: {_model_of(made_by)}") from error
-        return pictures.write(image, ending, metadata.of_payload(payload))
+        kept = metadata.Metadata() if latent else metadata.of_payload(payload)
+        return pictures.write(image, ending, kept)
 
     return restore
 

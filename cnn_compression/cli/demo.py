@@ -50,6 +50,10 @@ def add_flags(values: flags.FlagValues) -> None:
 def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if len(arguments) > 1:
         raise common.UsageError(f"expected one photograph at most. Received: {len(arguments)}")
+    if family := common.latent_family(values.model):
+        raise common.UsageError(
+            f"demo shows JPEGs, which a model of the family {family} does not write: see encode"
+        )
     common.start_tensorflow()
     stem, image = _photograph(*arguments)
     targets = [

@@ -14,13 +14,15 @@ from cnn_compression.cli.tally import Result
 from cnn_compression.metadata import Metadata, into_payload
 from cnn_compression.packing.layout import PACKED_SUFFIX, is_packed
 from cnn_compression.payload import layout
+from cnn_compression.payload.latent_layout import LATENT_SUFFIX
 
 HELP = f"""
 usage: cnn-compression encode [flags] FILES...
 
 Compresses images into JPEG files that any viewer opens, as a preview, and `decode` restores. With
 --pack they take about a third fewer bytes and no viewer opens them: `unpack` gives the JPEGs, byte
-for byte, and `decode` takes both.
+for byte, and `decode` takes both. Latent models, such as `bottleneck`, have bytes of their own
+instead: <stem>{LATENT_SUFFIX}.
 A folder stands for the images in it, without its *{layout.PAYLOAD_SUFFIX}; - is standard input,
 whose payload goes to standard output unless -o says otherwise.
 """
@@ -83,8 +85,10 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
     if values.server:
         remote.refuse(values, "flatten", "colour", "keep_metadata", "max_pixels", "effort")
         remote.refuse(values, "target_bpp", "target_psnr", *["target_bytes"] * values.pack)
-    else:
-        common.check_model(values.model)
+        remote.refuse_latent(values)
+        family = None
+    elif family := common.latent_family(values.model):
+        _refuse_of_latent(values, family, target)
 
     def open_encoder(alone):
         if values.server:
@@ -108,12 +112,17 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
         return encode
 
-    name_of = files.packed_name if values.pack else files.payload_name
+    if family:
+        name_of, accepts = files.latent_name, accept_latent
+    elif values.pack:
+        name_of, accepts = files.packed_name, accept_packed
+    else:
+        name_of, accepts = files.payload_name, accept
     conversion = file_loop.Conversion(
         keep=files.is_image_name,
         kind="images",
         rename=lambda source: name_of(source.name),
-        accept=accept_packed if values.pack else accept,
+        accept=accepts,
         read=functools.partial(_read, values),
         open_model=open_encoder,
     )
@@ -138,6 +147,24 @@ def accept_packed(output: Path) -> None:
         )
 
 
+def accept_latent(output: Path) -> None:
+    """As `accept`, of a latent codec's payload."""
+    if files.is_image_name(output) or files.is_payload_name(output) or files.is_packed_name(output):
+        raise ValueError(
+            f"a latent codec's payload is no JPEG and not packed: expected -o NAME{LATENT_SUFFIX}. "
+            f"Received: {output.name}"
+        )
+
+
+def _refuse_of_latent(values: flags.FlagValues, family: str, target: dict) -> None:
+    """Raises `UsageError` where flags were given that only codecs around JPEG have."""
+    given = [name for name in ("pack", "effort", "keep_metadata") if values[name].value]
+    if given := [f"--{name}" for name in (*given, *target)]:
+        raise common.UsageError(
+            f"expected no {' or '.join(given)} with a model of the family {family}"
+        )
+
+
 def _read(values: flags.FlagValues, source: Path, output: Path) -> Picture:
     contents = streams.read(source)
     if values.server:
@@ -153,6 +180,7 @@ def _read(values: flags.FlagValues, source: Path, output: Path) -> Picture:
 
 def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -> Compress:
     codec = common.load_codec(values.model, report)
+    quality = values.quality if values["quality"].present else codec.default_quality
 
     def compress(picture):
         height, width, _ = picture.image.shape
@@ -166,7 +194,7 @@ def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -
         if values.pack and limit:
             return _packing().pack_to(encode, limit, values.max_pixels)[0], height * width
         if not target:
-            return encode(values.quality), height * width
+            return encode(quality), height * width
         payload = _encode_to(codec, picture.image, target, kept.num_bytes, values.effort)
         return into_payload(payload, kept) if kept else payload, height * width
 

@@ -28,10 +28,11 @@ from cnn_compression.cli.places import (
 from cnn_compression.cli.progress import BAR
 from cnn_compression.cli.tally import Result, Tally
 from cnn_compression.packing.layout import PACKED_SUFFIX
+from cnn_compression.payload.latent_layout import LATENT_SUFFIX
 from cnn_compression.payload.layout import PAYLOAD_SUFFIX
 
 PAYLOADS = f"*{PAYLOAD_SUFFIX} files"
-RESTORABLES = f"*{PAYLOAD_SUFFIX} or *{PACKED_SUFFIX} files"
+RESTORABLES = f"*{PAYLOAD_SUFFIX}, *{LATENT_SUFFIX} or *{PACKED_SUFFIX} files"
 
 
 @dataclass(frozen=True)

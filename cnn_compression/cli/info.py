@@ -10,7 +10,7 @@ from cnn_compression.cli import common, file_loop, streams, words
 from cnn_compression.cli.tally import Result, Tally
 from cnn_compression.packing import bytes_layout, formats, jpeg_layout
 from cnn_compression.packing import layout as packed_layout
-from cnn_compression.payload import layout
+from cnn_compression.payload import latent_layout, layout
 
 HELP = f"""
 usage: cnn-compression info FILES...
@@ -19,8 +19,9 @@ Says what is in payloads, packed or not, one line each: size of the original (wi
 its channels, the quality that was asked and the JPEG's own, bits per pixel of the original, bytes,
 the model that restores it, size of the preview, which is a quarter of the original's, half or all
 of it. Of other packed JPEGs it says what of this there is, of other packed files their bytes and
-how they were packed. A folder stands for the *{layout.PAYLOAD_SUFFIX} and
-*{packed_layout.PACKED_SUFFIX} in it, - for standard input.
+how they were packed, of a latent codec's payloads the family and, if there are several, how many
+of their passes are whole. A folder stands for the *{layout.PAYLOAD_SUFFIX},
+*{latent_layout.LATENT_SUFFIX} and *{packed_layout.PACKED_SUFFIX} in it, - for standard input.
 Only the headers are read: it is `decode` that finds damage.
 """
 
@@ -42,6 +43,8 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 
 def _describe(source: Path) -> Result:
     data = streams.read(source)
+    if latent_layout.is_latent(data):
+        return _of_latent(source, data)
     kind = formats.kind(data)
     if kind == formats.JPEG:
         return _of_jpeg(source, data)
@@ -82,6 +85,28 @@ def _of_jpeg(source, data):
         f"{8 * len(data) / pixels:.3f} bpp, {len(data)} bytes, no payload, packed"
     )
     return Result(len(data), 0, len(data), pixels, line=line)
+
+
+def _of_latent(source: Path, data: bytes) -> Result:
+    """Of a latent codec's payload."""
+    header = latent_layout.read_header(data)
+    pixels, passes = header.height * header.width, ""
+    if header.passes > 1:
+        passes = f", {_whole_passes(data)} of {header.passes} passes"
+    line = (
+        f"{common.shown(source)}: {header.width}x{header.height}, "
+        f"{'grey' if header.channels == 1 else 'colour'}, quality {header.quality}, "
+        f"{8 * len(data) / pixels:.3f} bpp, {len(data)} bytes, model {header.fingerprint}, "
+        f"family {header.family}{passes}"
+    )
+    return Result(len(data), 0, len(data), pixels, line=line)
+
+
+def _whole_passes(data: bytes) -> int:
+    try:
+        return len(latent_layout.read_passes(data, partial=True))
+    except latent_layout.PayloadError:
+        return 0
 
 
 def _of_bytes(source: Path, packed: bytes) -> Result:

@@ -1,5 +1,7 @@
 """What verbs share that can ask a server instead of a model here."""
 
+import contextlib
+
 from absl import flags
 
 from cnn_compression.cli import common
@@ -32,6 +34,15 @@ def refuse(values: flags.FlagValues, *names: str) -> None:
     given = [f"--{name}" for name in names if values[name].present]
     if given:
         raise common.UsageError(f"expected no {' or '.join(given)} with --server")
+
+
+def refuse_latent(values: flags.FlagValues) -> None:
+    """Raises `UsageError` where the model is a latent one here: servers have none."""
+    with contextlib.suppress(ValueError):  # a server's models need not be installed
+        if family := common.latent_family(values.model):
+            raise common.UsageError(
+                f"a model of the family {family} is not served: leave out --server"
+            )
 
 
 def jobs(values: flags.FlagValues) -> int:

@@ -14,7 +14,9 @@ from cnn_compression.training.config import TrainConfig
 HELP = """
 usage: cnn-compression train --output=FOLDER [flags] FOLDERS...
 
-Trains a model on the images in folders, whose names add to --data. The same command goes on from
+Trains a model on the images in folders, whose names add to --data. Presets: fast and paper leave
+JPEGs; bottleneck, progressive and generative are older or bolder codecs with bytes of their own;
+toderici and agustsson are the last two at their papers' widths. The same command goes on from
 the last checkpoint in --output if the run was stopped, with the images that it began with: what is
 added to the folders later is left out. `export` makes a codec of what it writes.
 """

@@ -4,7 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import keras
 import numpy as np
@@ -12,17 +12,22 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from cnn_compression.codec import targets
-from cnn_compression.codec.graph import MAX_PIXELS, GraphCodec, Report
-from cnn_compression.codec.inputs import as_bytes, as_payload, as_pixels, mended
+from cnn_compression.codec.carried import Carried, Report
+from cnn_compression.codec.graph import MAX_PIXELS, GraphCodec
+from cnn_compression.codec.inputs import as_bytes, as_images, as_payload, as_pixels
 from cnn_compression.codec.model_files import EXPORTED_FILE, find_model, load_model
 from cnn_compression.codec.pair import TILE
 from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
+from cnn_compression.models.latent import LatentModel
 from cnn_compression.models.multi_scale import MultiScale
 from cnn_compression.payload import layout, layout_ops
 from cnn_compression.payload.layout import PayloadError
 from cnn_compression.process import check_not_forked
 from cnn_compression.tensors.functions import traced
+
+if TYPE_CHECKING:
+    from cnn_compression.codec.latent import LatentCodec
 
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
@@ -37,7 +42,7 @@ Qualities = int | Sequence[int] | npt.NDArray[np.integer] | tf.Tensor
 _loading = threading.Lock()  # threads that want one model at once get one codec
 
 
-def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec":
+def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec | LatentCodec":
     """`cnn_compression.load`."""
     check_not_forked()
     file = find_model(name_or_path)
@@ -49,28 +54,13 @@ def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec":
 def _load(file):
     # .../<name>/<version>/assets.extra/model.json, or <run>/model.keras
     exported = file.parent.name == EXPORTED_FILE.parent.name
-    codec = Codec(load_model(file), name=file.parents[2 if exported else 0].name)
-    codec._file = file
+    kind, model = Codec, load_model(file)
+    if isinstance(model, LatentModel):
+        from cnn_compression.codec.latent import LatentCodec as kind  # and a compiler
+
+    codec = kind(model, name=file.parents[2 if exported else 0].name)
+    codec.came_from(file, load)
     return codec
-
-
-def _from_file(file, name, fingerprint, tile, report):
-    """A codec that was loaded where it was pickled; on another machine by its name."""
-    codec = load(file if os.path.exists(file) else name)
-    if codec.fingerprint != fingerprint:
-        raise ValueError(
-            f"expected model {fingerprint}, of which a codec was pickled. Received: {name!r}, "
-            f"which is {codec.fingerprint} here"
-        )
-    if (tile, report) == (codec.tile, None):
-        return codec
-    return codec._with(tile, report)
-
-
-def _from_weights(config, weights, *settings):
-    model = keras.saving.deserialize_keras_object(config)
-    model.set_weights(weights)
-    return Codec(model, *settings)
 
 
 def _all_verified(payloads, fingerprint, scales, max_pixels):
@@ -91,7 +81,7 @@ _statuses = traced(
 )
 
 
-class Codec(GraphCodec):
+class Codec(Carried, GraphCodec):
     """A model with JPEG between its networks.
 
     Large images go through the networks in tiles. At effort 0 that changes nothing but the memory
@@ -110,10 +100,14 @@ class Codec(GraphCodec):
         model: `MultiScale`.
         name: as given.
         fingerprint: 16 hexadecimal digits that payloads carry; see `fingerprint`.
+        family: None: it is of no family of latent models.
+        qualities: `range` of int; `default_quality` is one of them.
 
     Raises:
         ValueError: for another tile.
     """
+
+    family, qualities, default_quality = None, range(1, 101), 50
 
     def __init__(
         self,
@@ -122,40 +116,12 @@ class Codec(GraphCodec):
         tile: int = TILE,
         report: Report | None = None,
     ):
-        if tile < 1 or tile % 256:
-            raise ValueError(f"tile must be a multiple of 256. Received: {tile}")
-        check_not_forked()
-        super().__init__(model, tile, report)
-        self.name, self._report, self._file = name, report, None  # `load` knows the file
-
-    def reporting(self, report: Report | None) -> "Codec":
-        """The same codec, which tells how far it is with an image.
-
-        Args:
-            report: called after each tile with how many of this pass over the image are done, and
-                of how many.
-
-        Returns:
-            `Codec`, which cannot be exported.
-        """
-        return self._with(self.tile, report)
-
-    def _with(self, tile, report):
-        codec = Codec(self.model, self.name, tile, report)
-        codec._file = self._file
-        return codec
+        Carried.__init__(self, model, name, tile, report)
+        GraphCodec.__init__(self, model, tile, report)
 
     def __repr__(self) -> str:
         scales = "/".join(map(str, self.model.scales))
         return f"<Codec {self.name!r} {self.fingerprint}, scales {scales}>"
-
-    def __reduce__(self):
-        """To the file where it was loaded from, else to its weights: graphs are made anew."""
-        settings = (self.tile, self._report)
-        if self._file:
-            return _from_file, (self._file, self.name, self.fingerprint, *settings)
-        config = keras.saving.serialize_keras_object(self.model)
-        return _from_weights, (config, self.model.get_weights(), self.name, *settings)
 
     # For an array of one image `bytes`, for a batch a list of them: their shapes are no types.
     @overload
@@ -354,20 +320,12 @@ class Codec(GraphCodec):
     def _as_images(self, image):
         """An image or a batch as a uint8 tensor, and whether it is one image."""
         check_not_forked()
-        images = image if isinstance(image, tf.Tensor) else np.asarray(image)
-        shape = tuple(images.shape) if images.shape is not None else ()
-        known = (1, 3) if self.model.channels == 3 else (1,)
-        fits = images.dtype.name == "uint8" and len(shape) in (3, 4) and 0 not in shape
-        if not fits or shape[-1] not in (None, *known):
-            cure = f": pass {cure}" if (cure := mended(images)) else ""
-            raise ValueError(
-                f"expected uint8 [H, W, C] or [N, H, W, C], not empty, with C in {known}{cure}. "
-                f"Received: {images.dtype.name} {shape}"
-            )
+        images, single = as_images(image, self.model.channels)
+        shape = images.shape
         if max(side or 0 for side in shape[-3:-1]) > coding.MAX_SIDE:
             sides = f"{shape[-3]} x {shape[-2]}"
             raise ValueError(f"expected sides of {coding.MAX_SIDE} at most. Received: {sides}")
-        return tf.convert_to_tensor(images), len(shape) == 3
+        return tf.convert_to_tensor(images), single
 
     def _as_qualities(self, quality, images, single):
         """A quality for each image: int32 `[N]`, or a scalar for a single one."""

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_compression.codec import targets
+from cnn_compression.codec.carried import Report
 from cnn_compression.codec.effort import EFFORT_STEPS
 from cnn_compression.codec.pair import PairCodec
 from cnn_compression.jpeg import coding
@@ -21,8 +22,6 @@ from cnn_compression.tensors.levels import to_unit
 from cnn_compression.tensors.metrics import psnr
 from cnn_compression.tensors.texture import texture_squares
 from cnn_compression.tensors.tiles import map_tiles
-
-Report = Callable[[int, int], None]  # see `Codec.reporting`
 
 _IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
 MAX_PIXELS = tf.TensorSpec((), tf.int64)

@@ -11,6 +11,9 @@ from PIL import Image
 
 from cnn_compression import images
 from cnn_compression.packing.layout import is_packed
+from cnn_compression.payload import latent_layout
+from cnn_compression.payload.latent_layout import is_latent
+from cnn_compression.payload.layout import PayloadError
 
 
 def as_pixels(image: Any) -> Any:
@@ -40,17 +43,45 @@ def as_pixels(image: Any) -> Any:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
+def as_images(image: Any, channels: int) -> tuple[Any, bool]:
+    """An image or a batch of images that a model takes, and whether it is one image.
+
+    Args:
+        image: what `as_pixels` gave.
+        channels: of the model.
+
+    Raises:
+        ValueError: for another shape or dtype; says what would do.
+    """
+    images = image if isinstance(image, tf.Tensor) else np.asarray(image)
+    shape = tuple(images.shape) if images.shape is not None else ()
+    known = (1, 3) if channels == 3 else (1,)
+    fits = images.dtype.name == "uint8" and len(shape) in (3, 4) and 0 not in shape
+    if not fits or shape[-1] not in (None, *known):
+        cure = f": pass {cure}" if (cure := mended(images)) else ""
+        raise ValueError(
+            f"expected uint8 [H, W, C] or [N, H, W, C], not empty, with C in {known}{cure}. "
+            f"Received: {images.dtype.name} {shape}"
+        )
+    return images, len(shape) == 3
+
+
 def as_payload(payload: Any, max_pixels: int) -> Any:
     """What `Codec.decode` takes, with bytes in the place of paths, and nothing packed.
 
     Raises:
         packing.layout.PackedError: what is packed does not come back.
+        PayloadError: a latent codec's payload; says whose.
     """
     if isinstance(payload, (list, tuple)):
         return [as_payload(item, max_pixels) for item in payload]
     if not isinstance(payload, (str, os.PathLike, bytes, bytearray, memoryview)):
         return payload
     data = as_bytes(payload)
+    if is_latent(data):
+        header = latent_layout.read_header(data)
+        whose = f"{header.fingerprint} of the family {header.family}"
+        raise PayloadError(f"made by model {whose}; payloads of this one are JPEGs")
     if is_packed(data):
         from cnn_compression.packing import payloads  # its compiler takes a second to import
 

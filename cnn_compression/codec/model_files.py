@@ -3,8 +3,10 @@
 They are found without TensorFlow; to read one imports it.
 """
 
+import importlib
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
@@ -12,12 +14,19 @@ from cnn_compression.process import check_not_forked, start_tensorflow
 
 if TYPE_CHECKING:
     from cnn_compression.models.com_rec import ComRec
+    from cnn_compression.models.latent import LatentModel
     from cnn_compression.models.multi_scale import MultiScale
 
 # What a training run writes; and what an exported folder carries beside its SavedModel: how to
 # build the Keras model whose weights are the SavedModel's variables.
 RUN_FILE = "model.keras"
 EXPORTED_FILE = Path("assets.extra", "model.json")
+# Classes of latent models -> their families, which is what their files in `models/` are called.
+LATENT_CLASSES = {
+    "Bottleneck": "bottleneck",
+    "Progressive": "progressive",
+    "Generative": "generative",
+}
 
 
 def model_folders() -> list[Path]:
@@ -62,8 +71,30 @@ def installed_models() -> list[Path]:
     return sorted(dict.fromkeys(newest_first), key=lambda file: file.parents[2])
 
 
-def load_model(name_or_path: str | os.PathLike[str]) -> Union["ComRec", "MultiScale"]:
-    """Reads a `ComRec` or a `MultiScale` from where `find_model` finds it.
+def latent_family(name_or_path: str | os.PathLike[str]) -> str | None:
+    """The family of a latent model; None of one whose payloads are JPEGs, or that cannot be read.
+
+    It takes no TensorFlow to know.
+
+    Raises:
+        ValueError: where no model is found.
+    """
+    file = find_model(name_or_path)
+    try:
+        if file.suffix == ".keras":
+            with zipfile.ZipFile(file) as archive:
+                config = json.loads(archive.read("config.json"))
+        else:
+            config = json.loads(file.read_bytes())
+        return LATENT_CLASSES.get(config["class_name"])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None  # whoever loads it says what is the matter
+
+
+def load_model(
+    name_or_path: str | os.PathLike[str],
+) -> Union["ComRec", "MultiScale", "LatentModel"]:
+    """Reads a model from where `find_model` finds it.
 
     Raises:
         ValueError: where there is no model, or what is there cannot be read.
@@ -74,18 +105,21 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Union["ComRec", "MultiSc
     import keras
 
     from cnn_compression.models.com_rec import ComRec
+    from cnn_compression.models.latent import LatentModel
     from cnn_compression.models.multi_scale import MultiScale
 
     file = find_model(name_or_path)
     try:
+        if family := latent_family(file):
+            importlib.import_module(f"cnn_compression.models.{family}")
         if file.suffix == ".keras":
             model = keras.saving.load_model(file, compile=False)
         else:
             model = _load_exported(file)
     except Exception as error:  # of a damaged archive Keras raises whatever its parts raise
         raise ValueError(f"{str(file)!r} cannot be read as a model: {error}") from error
-    if not isinstance(model, (ComRec, MultiScale)):
-        kinds = "a ComRec or a MultiScale"
+    if not isinstance(model, (ComRec, MultiScale, LatentModel)):
+        kinds = "a ComRec, a MultiScale or a latent model"
         raise ValueError(f"expected {kinds} in {str(file)!r}. Received: {type(model).__name__}")
     return model
 
@@ -94,7 +128,7 @@ def write_exported(model, folder, signatures=None):
     """Writes a SavedModel that carries how to build the Keras model of its variables.
 
     Args:
-        model: `ComRec` or `MultiScale`.
+        model: `ComRec`, `MultiScale` or a `LatentModel`.
         folder: `Path`, new.
         signatures: dict of name to `tf.function` of the model's variables.
     """

@@ -61,6 +61,10 @@ def export_onnx(
     if weights not in WEIGHTS:
         raise ValueError(f"weights must be one of {', '.join(WEIGHTS)}. Received: {weights!r}")
     codec = joined(models, ranges, handovers)
+    if codec.family:
+        raise ValueError(
+            f"a model of the family {codec.family} is not exported to ONNX, only as a SavedModel"
+        )
     card = {
         "fingerprint": codec.fingerprint,
         "name": name or codec.name,

@@ -9,7 +9,7 @@ from pathlib import Path
 from cnn_compression import files
 from cnn_compression.codec import Codec, load
 from cnn_compression.codec.model_files import write_exported
-from cnn_compression.export import graph, warmup
+from cnn_compression.export import graph, latent_signatures, warmup
 from cnn_compression.export.signatures import MAX_PIXELS, signatures
 from cnn_compression.models.multi_scale import MultiScale
 
@@ -29,7 +29,8 @@ def export(
 
     The folder is a SavedModel with `signatures`, and says in `assets.extra/` how the Keras model of
     its variables is built, which `cnn_compression.load` reads and training can start from. Beside
-    it lie warm-up requests, where tensorflow-serving-api is installed.
+    it lie warm-up requests, where tensorflow-serving-api is installed. Of a latent model there are
+    `latent_signatures` alone, for images of any size.
 
     Args:
         models: one or several as for `model_files.find_model`: the output folder of a training run,
@@ -66,9 +67,12 @@ def export(
         temporary = folder / f".{version}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
         try:
-            write_exported(codec.model, temporary, signatures(codec, max_pixels))
-            graph.make_light(temporary)
-            warmup.write(codec, name, temporary)
+            if codec.family:
+                write_exported(codec.model, temporary, latent_signatures.signatures(codec))
+            else:
+                write_exported(codec.model, temporary, signatures(codec, max_pixels))
+                graph.make_light(temporary)
+                warmup.write(codec, name, temporary)
             temporary.rename(folder / str(version))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -76,10 +80,12 @@ def export(
 
 
 def joined(models, ranges, handovers):
-    """One `Codec` of one or several models."""
+    """One `Codec` of one or several models, or the `LatentCodec` of one."""
     models = [models] if isinstance(models, (str, os.PathLike)) else list(models)
     codecs = [load(model) for model in models]
     if len(codecs) == 1 and ranges is None:
         return codecs[0]
+    if latent := [codec.name for codec in codecs if codec.family]:
+        raise ValueError(f"expected models around JPEG, which can be joined. Received: {latent[0]}")
     pairs = [pair for codec in codecs for pair in codec.model.pairs]
     return Codec(MultiScale(pairs, ranges, handovers), codecs[-1].name)

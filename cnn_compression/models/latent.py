@@ -7,8 +7,11 @@ coder with one fixed table of frequencies a channel, which the model brings alon
 
 import keras
 import numpy as np
+from keras import ops
 
-FREQUENCY_BITS = 14  # each table's frequencies sum to 2**14
+# Each table's frequencies sum to 2**16: of some hundred symbols the rare ones, which have one each,
+# take less than a hundredth.
+FREQUENCY_BITS = 16
 
 
 class LatentModel(keras.Model):
@@ -23,6 +26,8 @@ class LatentModel(keras.Model):
         cell: int, image pixels per code along each side; sides are padded to its multiples.
         reach: int, pixels beyond a cell, on each side, that have a say in what becomes of it.
         alphabet: (lowest, highest) of all codes, ints.
+        table_qualities: those of `qualities` that tables were counted at; the others take the
+            nearest's.
         is_progressive: whether the codes of a quality begin with those of the quality before, so
             that a payload can be cut between them.
     """
@@ -30,6 +35,7 @@ class LatentModel(keras.Model):
     family = None
     qualities, default_quality = range(1, 101), 50
     cell, reach, alphabet = 1, 0, (0, 1)
+    table_qualities = (50,)
     is_progressive = False
 
     def depth(self, quality):
@@ -41,7 +47,7 @@ class LatentModel(keras.Model):
 
         Args:
             image: float32 `[N, H, W, C]` in [0, 1], sides multiples of `cell`.
-            quality: int, one of `qualities`.
+            quality: one of `qualities`, int or an int32 scalar.
 
         Returns:
             int32 `[N, H / cell, W / cell, depth(quality)]`, in `alphabet`.
@@ -52,6 +58,32 @@ class LatentModel(keras.Model):
         """Codes to image_hat, float32 `[N, H, W, C]`, not clipped; arguments as of `analyse`."""
         raise NotImplementedError
 
+    def build_tables(self):
+        """Makes room for the tables; until `count_codes` all codes are as likely."""
+        lowest, highest = self.alphabet
+        depth = max(map(self.depth, self.table_qualities))
+        shape = (len(self.table_qualities), depth, highest - lowest + 1)
+        # Whole numbers that float32 has: integers are no weights in all that reads and trains them.
+        even = keras.initializers.Constant(as_frequencies(np.ones(shape)))
+        self.tables = self.add_weight(
+            name="tables", shape=shape, dtype="float32", initializer=even, trainable=False
+        )
+
+    def count_codes(self, images):
+        """Makes the tables from the codes of images.
+
+        Args:
+            images: list of arrays, float32 `[N, H, W, C]`, as `analyse` takes them.
+        """
+        counts = np.zeros(self.tables.shape)
+        lowest, _ = self.alphabet
+        for row, quality in zip(counts, self.table_qualities, strict=True):
+            for image in images:
+                codes = ops.convert_to_numpy(self.analyse(image, quality)) - lowest
+                for channel, values in enumerate(codes.reshape(-1, codes.shape[-1]).T):
+                    row[channel] += np.bincount(values, minlength=row.shape[-1])
+        self.tables.assign(as_frequencies(counts))
+
     def frequencies(self, quality):
         """How often each code comes in each channel of a cell.
 
@@ -59,7 +91,9 @@ class LatentModel(keras.Model):
             int32 array `[depth(quality), symbols]`, all above 0, rows that sum to
             2**`FREQUENCY_BITS`; symbols are the alphabet's, the lowest first.
         """
-        raise NotImplementedError
+        nearest = np.argmin(np.abs(np.array(self.table_qualities) - quality))
+        rows = ops.convert_to_numpy(self.tables)[nearest, : self.depth(quality)]
+        return rows.astype(np.int32)
 
 
 def as_frequencies(counts):

@@ -1,1 +1,2 @@
-"""JPEG <-> packed: the same JPEG, a payload or any other, in fewer bytes."""
+"""JPEG <-> packed: the same JPEG, a payload or any other, in fewer bytes; and `symbols`, any
+integers by fixed tables."""

@@ -13,13 +13,19 @@ def _at_least(default, text, least=1, **kwargs):
     return _option(default, text, range=(least, math.inf), **kwargs)
 
 
+# Those of ComRec, and those of the families of latent codecs.
+COM_REC = ("fast", "paper")
+GENERATIVE = ("generative", "agustsson")
+PRESETS = (*COM_REC, "bottleneck", "progressive", "toderici", *GENERATIVE)
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that a run depends on; saved as `config.json` beside its checkpoints."""
 
     data: tuple[str, ...] = _option((), "Folders (or files) of training images.")
     output: str = _option("", "Folder for checkpoints, logs and the trained model.")
-    preset: str = _option("fast", "Networks.", choices=("fast", "paper"))
+    preset: str = _option("fast", "Networks.", choices=PRESETS)
     rec: str = _option("", "Of RecCNN, where it is not the preset's: ARGUMENT=INTEGER,...")
     scale: int = _option(
         2, "Image pixels per compact pixel along each side: 2, or 1 or 4 (fast).", choices=(1, 2, 4)
@@ -50,10 +56,29 @@ class TrainConfig:
     rate_power: float = _option(1.0, "joint: power of the step that lambda follows.")
     loss_power: float = _option(0.5, "joint: power of the step that losses are divided by.")
     distortion: str = _option(
-        "mse", "What is kept small: squared error, or what eyes see.", choices=("mse", "eyes")
+        "mse",
+        "What is kept small: squared or absolute error, or what eyes see.",
+        choices=("mse", "absolute", "eyes"),
     )
     preview_psnr: float = _at_least(
         25.0, "joint: dB that the compact image must keep to a plain downscale.", least=0
+    )
+    solution: str = _option(
+        "gradient",
+        "bottleneck: by steps, or direct: principal components and least squares, without any.",
+        choices=("gradient", "direct"),
+    )
+    iterations: int = _option(16, "progressive, toderici: as many are trained.", range=(1, 16))
+    reconstruction: str = _option(
+        "one_shot",
+        "progressive, toderici: how a picture is made of the one before.",
+        choices=("one_shot", "additive", "scaled"),
+    )
+    adversary_weight: float = _at_least(
+        1.0, "generative: of the discriminator's say; 0 trains for the distortion alone.", least=0
+    )
+    made_up: float = _option(
+        0.0, "generative: share of crops of which a part is to be made up.", range=(0, 1)
     )
     optimizer: str = _option("adam", "Optimiser.", choices=("adam", "muon"))
     learning_rate: float = _at_least(5e-4, "Peak of the cosine schedule.", least=0)
@@ -108,7 +133,15 @@ class TrainConfig:
         return {name: int(value) for name, value in pairs}
 
     def phase(self, step: int) -> str:
-        """Which objective step number `step` trains: joint, restore or reduce."""
+        """Which objective step number `step` trains.
+
+        joint, restore or reduce of a ComRec; generate and discriminate by turns of a generative
+        model that has an adversary; reconstruct of all others.
+        """
+        if self.preset in GENERATIVE and self.adversary_weight:
+            return "discriminate" if step % 2 else "generate"
+        if self.preset not in COM_REC:
+            return "reconstruct"
         if self.schedule == "joint":
             return "joint" if step < self.steps - self.finish_steps else "restore"
         return "restore" if step // self.alternate_steps % 2 == 0 else "reduce"

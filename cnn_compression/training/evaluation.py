@@ -46,32 +46,44 @@ class HeldOutEvaluation:
         channels: 1 for luma, 3 for RGB.
         size: sides of what is cut from the middle, pixels, at most.
         strips: how many images `strip` shows.
+        codec: the class that makes a codec of a model.
+        qualities: those that are tried.
+        preview: function of a payload to what a viewer shows of it, uint8 `[h, w, C]`.
     """
 
-    def __init__(self, reader, channels, size=512, strips=4):
+    def __init__(
+        self,
+        reader,
+        channels,
+        size=512,
+        strips=4,
+        codec=Codec,
+        qualities=QUALITIES,
+        preview=lambda payload: coding.decode(payload).numpy(),
+    ):
         read = [reader.read(position) for position in range(len(reader.files))]
         middles = [_middle(image, size) for image in read if image is not None]
         self.images = [as_channels(middle, channels).numpy() for middle in middles]
         self.strips = strips
+        self.codec, self.qualities, self.preview = codec, qualities, preview
 
     def __call__(self, model):
-        """Evaluates a `ComRec`.
+        """Evaluates a model.
 
         Returns:
             scalars: dict of float: `psnr/q15`, `bpp/q15` and so on, means over the images.
             strips: uint8 `[K, H, W, C]`: original | preview | restored, at the middle quality.
         """
-        codec = Codec(model)
+        codec = self.codec(model)
         scalars, strips = {}, []
-        for quality in QUALITIES:
+        for quality in self.qualities:
             coded = [code(codec, image, quality) for image in self.images]
             if coded:
                 scalars[f"psnr/q{quality}"] = np.mean([one.psnr for one in coded])
                 scalars[f"bpp/q{quality}"] = np.mean([one.bpp for one in coded])
-            if quality == QUALITIES[1]:
+            if quality == self.qualities[len(self.qualities) // 2]:
                 for image, one in list(zip(self.images, coded, strict=True))[: self.strips]:
-                    preview = coding.decode(one.payload).numpy()
-                    strips.append(strip(image, preview, one.image_hat))
+                    strips.append(strip(image, self.preview(one.payload), one.image_hat))
         return scalars, strips
 
 
@@ -108,19 +120,33 @@ class RunLog:
         self.waited += time.perf_counter() - start
         return batch
 
-    def write(self, step, phase, rate):
-        """Means over the steps since the last line."""
-        values = {
-            name: float(np.mean([float(results[name]) for results in self.pending]))
-            for name in self.pending[0]
-        }
+    def done(self, phase, results):
+        """Takes what a step of a phase gave: dict of scalar tensors, not waited for."""
+        self.pending.append((phase, results))
+
+    def write(self, step, rates):
+        """Means over the steps of each phase since the last line.
+
+        Args:
+            step: int.
+            rates: dict of phase to its learning rate.
+        """
         seconds = time.perf_counter() - self.since
-        values["psnr"] = 10 * np.log10(255**2 / values["mse"])
-        values["learning_rate"] = rate
-        values["images_per_second"] = len(self.pending) * self.batch_size / seconds
-        values["input_wait"] = self.waited / seconds
-        self.scalars(step, values, phase)
-        _log.info("step %d %s %s", step, phase, _format(values))
+        shared = {
+            "images_per_second": len(self.pending) * self.batch_size / seconds,
+            "input_wait": self.waited / seconds,
+        }
+        for phase in dict.fromkeys(phase for phase, _ in self.pending):
+            results = [results for of, results in self.pending if of == phase]
+            values = {
+                name: float(np.mean([float(result[name]) for result in results]))
+                for name in results[0]
+            }
+            if "mse" in values:
+                values["psnr"] = 10 * np.log10(255**2 / values["mse"])
+            values |= {"learning_rate": rates[phase]} | shared
+            self.scalars(step, values, phase)
+            _log.info("step %d %s %s", step, phase, _format(values))
         self._reset()
 
     @contextlib.contextmanager

@@ -8,10 +8,10 @@ from cnn_compression.process import check_not_forked, start_tensorflow
 
 start_tensorflow()  # before what follows imports it
 
+import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from cnn_compression.files import locked  # noqa: E402
-from cnn_compression.models.com_rec import ComRec  # noqa: E402
 from cnn_compression.training import run_files  # noqa: E402
 from cnn_compression.training.config import TrainConfig  # noqa: E402
 from cnn_compression.training.evaluation import RunLog  # noqa: E402
@@ -26,7 +26,7 @@ def train(
     config: TrainConfig,
     strategy: "tf.distribute.Strategy | None" = None,
     stop_at: int | None = None,
-) -> ComRec:
+) -> keras.Model:
     """Trains, or goes on training where the output folder's last checkpoint stands.
 
     The folder keeps the run's list of files, so that those added to `data` later change neither
@@ -38,7 +38,7 @@ def train(
         stop_at: step to stop after, as a run does that is interrupted; by default the end.
 
     Returns:
-        The trained `ComRec`, averaged weights, also written to `<output>/model.keras`.
+        The trained model, averaged weights, also written to `<output>/model.keras`.
 
     Raises:
         FloatingPointError: where the loss is not finite; names the step. Checkpoints are older.
@@ -99,20 +99,22 @@ def _resumed(trainer, folder, latest):
 def _run(trainer, manager, folder, stop_at):
     log = RunLog(folder / "logs", trainer.config.batch_size)
     config, first = trainer.config, int(trainer.step.numpy())
-    last = min(config.steps, stop_at or config.steps)
+    last = min(trainer.recipe.steps, stop_at or config.steps)
     batches = trainer.batches(first) if first < last else None
     saved = time.monotonic()
     for step in range(first, last):
-        log.pending.append(trainer.train_step(step, log.next_batch(batches)))
-        done, phase = step + 1, config.phase(step)
-        phase_ends = config.phase(done) != phase
-        if phase_ends and config.schedule == "joint":
+        phase = config.phase(step)
+        log.done(phase, trainer.train_step(step, log.next_batch(batches)))
+        done = step + 1
+        chapter_ends = trainer.recipe.chapter(done) != trainer.recipe.chapter(step)
+        if chapter_ends and trainer.recipe.adopts_average:
             trainer.adopt_average()
-        if done % config.log_steps == 0 or done == last or phase_ends:
+        if done % config.log_steps == 0 or done == last or chapter_ends:
             trainer.check()
-            log.write(done, phase, float(trainer.optimizers[phase].learning_rate))
+            rates = {name: float(o.learning_rate) for name, o in trainer.optimizers.items()}
+            log.write(done, rates)
         with log.paused():
-            if done % config.eval_steps == 0 or done == config.steps:
+            if done % config.eval_steps == 0 or done == trainer.recipe.steps:
                 trainer.check()
                 log.held_out(done, *trainer.evaluation(trainer.averaged_model()))
             # Workers' clocks differ, and all must save the same steps.

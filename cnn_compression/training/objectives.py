@@ -105,3 +105,176 @@ class ReduceObjective:
     def variables(self, model):
         """The variables that this objective trains."""
         return model.com.trainable_variables
+
+
+class ReconstructObjective:
+    """Distortion of what a model gives without codes between: `model(image)`.
+
+    Args:
+        distortion: function as in `tensors.distortion`.
+    """
+
+    def __init__(self, distortion):
+        self.distortion = distortion
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        image_hat = model(image)
+        loss = 0.001 * self.distortion(image, image_hat)
+        return {"loss": loss, "mse": mean_squared_error(image, image_hat)}
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.trainable_variables
+
+
+class ProgressiveObjective:
+    """Mean distortion of the pictures after each iteration (1608.05148, eq. 9).
+
+    Args:
+        iterations: how many, int.
+        draws: function of a shape to float32 uniform in [0, 1), which bits are drawn by.
+        distortion: function as in `tensors.distortion`; the paper's is the absolute error.
+    """
+
+    def __init__(self, iterations, draws, distortion):
+        self.iterations, self.draws, self.distortion = iterations, draws, distortion
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        batch, height, width = image.shape[:3]
+        cells = (batch, height // model.cell, width // model.cell)
+        noise = self.draws((self.iterations, *cells, model.bits))
+        image_hats = model.pictures(image, [noise[i] for i in range(self.iterations)])
+        losses = [self.distortion(image, image_hat) for image_hat in image_hats]
+        errors = [mean_squared_error(image, image_hat) for image_hat in image_hats]
+        return {
+            "loss": sum(losses) / self.iterations,
+            "mse": sum(errors) / self.iterations,
+            "first_mse": errors[0],
+            "last_mse": errors[-1],
+        }
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.trainable_variables
+
+
+# How much distortion and likeness of features count beside what the discriminator says.
+DISTORTION_WEIGHT, FEATURES_WEIGHT = 0.002, 5.0
+
+
+class GenerateObjective:
+    """Distortion, and pictures that the discriminator takes for photographs (1804.02958, eq. 5).
+
+    Least squares for its scores (Mao et al., 1611.04076), and its features of image_hat like those
+    of the image (feature matching; 1711.11585, eq. 4). Where masks leave parts of a picture to be
+    made up, these parts have no distortion and no features to match: only the scores count.
+
+    Args:
+        discriminator: `PatchDiscriminator`, which stays as it is.
+        draws: function of a shape to float32 uniform in [0, 1), which masks are drawn by.
+        distortion: function as in `tensors.distortion`.
+        weight: of the discriminator's say; at 0 the distortion is all.
+        made_up: share of the pictures of which parts are to be made up.
+    """
+
+    def __init__(self, discriminator, draws, distortion, weight=1.0, made_up=0.0):
+        self.discriminator, self.draws, self.distortion = discriminator, draws, distortion
+        self.weight, self.made_up = weight, made_up
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        mask = random_mask(model, image, self.draws, self.made_up)
+        kept = ops.repeat(ops.repeat(mask, model.cell, axis=1), model.cell, axis=2)
+        image_hat = model(image, mask)
+        mse = mean_squared_error(image, image_hat)
+        distortion = self.distortion(image, kept * image_hat + (1.0 - kept) * image)
+        loss = DISTORTION_WEIGHT * distortion
+        if not self.weight:
+            return {"loss": loss, "mse": mse}
+        seen, expected = self.discriminator(image_hat), self.discriminator(image)
+        adversary = sum(_mean(ops.square(stack[-1] - 1.0)) for stack in seen) / len(seen)
+        unlikeness = [
+            _mean(_pooled(kept, a.shape[1]) * ops.abs(a - b))
+            for stacks in zip(seen, expected, strict=True)
+            for a, b in zip(*(stack[:-1] for stack in stacks), strict=True)
+        ]
+        features = sum(unlikeness) / len(unlikeness)
+        return {
+            "loss": loss + self.weight * (adversary + FEATURES_WEIGHT * features),
+            "mse": mse,
+            "adversary": adversary,
+            "features": features,
+        }
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return model.trainable_variables
+
+
+class DiscriminateObjective:
+    """Scores of 1 for photographs and 0 for what the decoder paints (1611.04076, eq. 9).
+
+    Args:
+        discriminator, draws, made_up: as of `GenerateObjective`.
+    """
+
+    def __init__(self, discriminator, draws, made_up=0.0):
+        self.discriminator, self.draws, self.made_up = discriminator, draws, made_up
+
+    def __call__(self, model, image, quality):
+        image = to_unit(image)
+        mask = random_mask(model, image, self.draws, self.made_up)
+        painted = self.discriminator(ops.stop_gradient(model(image, mask)))
+        photographs = self.discriminator(image)
+        count = len(painted)
+        errors = [
+            0.5 * _mean(ops.square(photograph[-1] - 1.0) + ops.square(picture[-1]))
+            for photograph, picture in zip(photographs, painted, strict=True)
+        ]
+        return {
+            "loss": sum(errors) / count,
+            "score_of_photographs": sum(_mean(stack[-1]) for stack in photographs) / count,
+            "score_of_pictures": sum(_mean(stack[-1]) for stack in painted) / count,
+        }
+
+    def variables(self, model):
+        """The variables that this objective trains."""
+        return self.discriminator.trainable_variables
+
+
+def random_mask(model, image, draws, made_up):
+    """Which cells are kept: a rectangle of some pictures, all of the others.
+
+    Args:
+        model: `LatentModel`.
+        image: float32 `[N, H, W, C]`.
+        draws: as of `GenerateObjective`.
+        made_up: share of the pictures that are not kept as a whole.
+
+    Returns:
+        float32 `[N, H / cell, W / cell, 1]`, 0 or 1.
+    """
+    batch, height, width = image.shape[:3]
+    numbers = draws((batch, 5, 1))
+
+    def inside(length, centre, half):
+        places = (ops.arange(length, dtype="float32") + 0.5) / length
+        return ops.abs(places - centre) < 0.15 + 0.35 * half
+
+    rows = inside(height // model.cell, numbers[:, 0], numbers[:, 1])
+    columns = inside(width // model.cell, numbers[:, 2], numbers[:, 3])
+    kept = ops.logical_and(rows[:, :, None, None], columns[:, None, :, None])
+    return ops.cast(ops.logical_or(kept, numbers[:, 4, :, None, None] >= made_up), "float32")
+
+
+def _pooled(mask, height):
+    """A mask of pixels at the size of features: `[N, H, W, 1]` to `[N, height, .., 1]`."""
+    factor = mask.shape[1] // height
+    return ops.average_pool(mask, factor, factor, data_format="channels_last")
+
+
+def _mean(x):
+    """float32 `[N, h, w, C]` to `[N]`."""
+    return ops.mean(x, axis=(1, 2, 3))

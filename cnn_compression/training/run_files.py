@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from cnn_compression.files import find_files, is_image_name, write_atomically
-from cnn_compression.models.com_rec import ComRec
 from cnn_compression.training.config import TrainConfig
 from cnn_compression.training.data import list_images, split_held_out
 
@@ -108,6 +107,8 @@ def check_same_config(config: TrainConfig, folder: Path) -> None:
     # By way of JSON, in which tuples are lists.
     before, now = json.loads(path.read_text()), json.loads(json.dumps(asdict(config)))
     before.setdefault("colour", "as_is")  # runs that began when profiles were passed over
+    # Other settings that came later have the run's behaviour as their default.
+    before = {f.name: f.default for f in fields(config)} | before
     free = {f.name for f in fields(config) if f.metadata.get("free")} | {"output"}
     if _same_data(config, folder):
         free.add("data")
@@ -138,8 +139,8 @@ def write_config(config: TrainConfig, folder: Path) -> None:
     write_atomically(folder / CONFIG_FILE, json.dumps(asdict(config), indent=2).encode())
 
 
-def save_model(model: ComRec, path: Path) -> None:
-    """Writes a `ComRec` as a `.keras` file, whole or not at all."""
+def save_model(model, path: Path) -> None:
+    """Writes a `keras.Model` as a `.keras` file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.tmp.keras")
     try:

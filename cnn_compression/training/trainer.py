@@ -7,19 +7,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnn_compression.codec.model_files import load_model
-from cnn_compression.jpeg import coding
-from cnn_compression.models.com_rec import ComRec
-from cnn_compression.models.multi_scale import as_multi_scale
-from cnn_compression.tensors.colour import luma
-from cnn_compression.tensors.levels import to_uint8, to_unit
 from cnn_compression.training.config import TrainConfig
 from cnn_compression.training.data import CropSettings, ImageReader, training_batches
-from cnn_compression.training.evaluation import HeldOutEvaluation
-from cnn_compression.training.objectives import JointObjective, ReduceObjective, RestoreObjective
 from cnn_compression.training.optimizers import ConvMuon
+from cnn_compression.training.recipes.bottleneck import BottleneckRecipe
+from cnn_compression.training.recipes.com_rec import ComRecRecipe
+from cnn_compression.training.recipes.generative import GenerativeRecipe
+from cnn_compression.training.recipes.progressive import ProgressiveRecipe
 from cnn_compression.training.run_files import FileList
 
+RECIPES = {
+    "fast": ComRecRecipe,
+    "paper": ComRecRecipe,
+    "bottleneck": BottleneckRecipe,
+    "progressive": ProgressiveRecipe,
+    "toderici": ProgressiveRecipe,
+    "generative": GenerativeRecipe,
+    "agustsson": GenerativeRecipe,
+}
 OPTIMIZERS = {"adam": keras.optimizers.Adam, "muon": ConvMuon}
 
 
@@ -37,16 +42,6 @@ def make_strategy(name):
         return tf.distribute.OneDeviceStrategy(gpus[0].name if gpus else "/cpu:0")
     devices = gpus or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in devices])
-
-
-def real_codec(compact, quality, grey, chroma="4:2:0"):
-    """The bytes codec as `RestoreObjective` wants it: float `[N, h, w, C]` in and out."""
-    levels = to_uint8(compact)
-    if compact.shape[-1] == 1:
-        return to_unit(coding.round_trip(levels, quality))
-    colour = coding.round_trip(levels, quality, chroma)
-    grey_levels = coding.round_trip(to_uint8(luma(compact)), quality)
-    return to_unit(tf.where(grey[:, None, None, None], grey_levels, colour))
 
 
 class Trainer:
@@ -67,62 +62,32 @@ class Trainer:
             raise ValueError(
                 f"batch_size must divide by the {replicas} replicas. Received: {config.batch_size}"
             )
+        self.recipe = RECIPES[config.preset](config)
         self.reader = ImageReader(files.training, config.max_bad_files, config.colour)
-        self.evaluation = HeldOutEvaluation(
-            ImageReader(files.held_out, config.max_bad_files, config.colour), config.channels
-        )
+        held_out = ImageReader(files.held_out, config.max_bad_files, config.colour)
+        self.evaluation = self.recipe.evaluation(held_out)
         keras.utils.set_random_seed(config.seed)
         with self.strategy.scope():
-            self.model = self._initial_model()
+            self.model = self.recipe.model()
             self.ema = [tf.Variable(v.value, trainable=False) for v in self.model.variables]
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.bad_step = tf.Variable(-1, dtype=tf.int64, trainable=False)
-            self.objectives = {
-                "joint": JointObjective(config.preview_psnr, config.loss_power),
-                "restore": RestoreObjective(
-                    functools.partial(real_codec, chroma=self.model.chroma)
-                ),
-                "reduce": ReduceObjective(),
-            }
-            phases = [config.phase(step) for step in range(config.steps)]
+            self.objectives = self.recipe.objectives(self.model, self._draws)
+            phases = [config.phase(step) for step in range(self.recipe.steps)]
             self.optimizers = {
                 name: self._optimizer(name, phases.count(name)) for name in sorted(set(phases))
             }
         self._steps = {name: self._make_step(name) for name in self.optimizers}
 
-    def _initial_model(self):
-        config = self.config
-        goal = {name: getattr(config, name) for name in ("rate_weight", "rate_power", "distortion")}
-        precision = "mixed_bfloat16" if config.precision == "bfloat16" else config.precision
-        if not config.init:
-            return ComRec.from_preset(
-                config.preset,
-                config.channels,
-                config.scale,
-                config.rec_arguments(),
-                precision,
-                chroma=config.chroma,
-                **goal,
-            )
-        pairs = as_multi_scale(load_model(config.init)).pairs
-        wanted = (config.channels, config.scale, config.chroma)
-        known = {(pair.channels, pair.scale, pair.chroma): pair for pair in pairs}
-        if wanted not in known:
-            raise ValueError(
-                f"channels, scale and chroma must be {' or '.join(map(str, known))}, as "
-                f"{config.init} has them. Received: {wanted}"
-            )
-        pair = known[wanted]
-        has = pair.rec.get_config()
-        if any(has.get(name) != value for name, value in config.rec_arguments().items()):
-            raise ValueError(f"{config.init} has a RecCNN of {has}. Received: rec {config.rec}")
-        return pair.in_precision(precision, **goal)
+    def _draws(self, shape):
+        """Uniform numbers that are a function of seed, step and replica, so that runs resume."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        replicas = self.strategy.num_replicas_in_sync
+        number = self.step * replicas + tf.cast(replica, tf.int64)
+        return tf.random.stateless_uniform(shape, [self.config.seed, number])
 
     def _optimizer(self, phase, steps):
-        peak = self.config.learning_rate
-        if self.config.schedule == "joint" and phase == "restore":
-            # The finish only adapts what the joint phase learned.
-            peak *= 0.2
+        peak = self.recipe.peak_rate(phase)
         warmup = min(self.config.warmup_steps, steps // 2)
         # Its first number says in which float type it reckons; the host's may be another.
         rate = keras.optimizers.schedules.CosineDecay(
@@ -211,14 +176,19 @@ class Trainer:
             raise FloatingPointError(f"loss or gradient not finite at step {step}")
 
     def adopt_average(self):
-        """Goes on from the averaged weights: what is kept of ComCNN is what RecCNN then sees."""
+        """Goes on from the averaged weights."""
         self.model.set_weights([average.numpy() for average in self.ema])
 
     def averaged_model(self):
-        """A float32 `ComRec` with the averaged weights."""
-        model = self.model.in_precision("float32")
+        """A float32 model with the averaged weights, and all that belongs to it in use."""
+        model = self.recipe.widened(self.model)
         model.set_weights([average.numpy() for average in self.ema])
+        self.recipe.complete(model, self._crops)
         return model
+
+    def _crops(self):
+        batches = self.batches(0)
+        return (self.strategy.experimental_local_results(crops)[0] for crops, _ in batches)
 
     def checkpoint(self):
         """`tf.train.Checkpoint` of everything that a resumed run needs."""
@@ -226,5 +196,6 @@ class Trainer:
             model=self.model,
             ema=self.ema,
             step=self.step,
+            **self.recipe.companions(),
             **{f"{name}_optimizer": optimizer for name, optimizer in self.optimizers.items()},
         )

@@ -1,0 +1,47 @@
+"""What an exported latent model offers, in stock TensorFlow ops: all but the range coder.
+
+    signature    inputs                                          outputs
+    analyse      pixels uint8[N, H, W, C], quality int32[N]      codes int32[N, h, w, D]
+    synthesise   codes int32[N, h, w, D], quality int32[N]       pixels uint8[N, cell h, cell w, C]
+
+C are the model's channels, D the codes that a cell of `cell` x `cell` pixels has at the quality,
+and h and w are the whole cells that a picture takes: of what `synthesise` gives, the picture is the
+upper left part. `packing.symbols` makes bytes of codes, `payload.latent_layout` a payload of them.
+"""
+
+import tensorflow as tf
+
+_QUALITY = tf.TensorSpec((None,), tf.int32)
+
+
+def signatures(codec):
+    """The functions of a `LatentCodec`.
+
+    Returns:
+        dict of signature name to `tf.function` of keyword tensors, which returns a dict of tensors.
+    """
+    channels, cell = codec.model.channels, codec.model.cell
+
+    def analyse(pixels, quality):
+        return {"codes": _each(lambda item: codec.analyse(*item), (pixels, quality), tf.int32)}
+
+    def synthesise(codes, quality):
+        height, width = (cell * side for side in tf.unstack(tf.shape(codes)[1:3]))
+
+        def one(item):
+            return codec.synthesise(*item, height, width, tf.constant(channels))
+
+        return {"pixels": _each(one, (codes, quality), tf.uint8)}
+
+    image = tf.TensorSpec((None, None, None, channels), tf.uint8)
+    codes = tf.TensorSpec((None, None, None, None), tf.int32)
+    return {
+        "analyse": tf.function(analyse, [image, _QUALITY], autograph=False),
+        "synthesise": tf.function(synthesise, [codes, _QUALITY], autograph=False),
+    }
+
+
+def _each(function, items, dtype):
+    """`function` of each item, one after the other: each takes all cores."""
+    spec = tf.TensorSpec((None, None, None), dtype)
+    return tf.map_fn(function, items, fn_output_signature=spec, parallel_iterations=1)

@@ -1,0 +1,1 @@
+"""What a preset trains, and how: one file for each kind of model."""

@@ -1,0 +1,136 @@
+"""Latent models on the command line: files of their own, and what there is not for them."""
+
+import json
+
+import latent_models
+import numpy as np
+import pytest
+from cli_calls import picture, tree
+from PIL import Image
+
+from cnn_compression.codec.latent import LatentCodec
+from cnn_compression.payload import latent_layout
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A folder of two training runs: `bottleneck` and `progressive`."""
+    folder = tmp_path_factory.mktemp("models")
+    for name in ("bottleneck", "progressive"):
+        (folder / name).mkdir()
+        getattr(latent_models, name)().save(folder / name / "model.keras")
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(latent_models.photo(40, 48)).save("photo.png")
+    return tmp_path
+
+
+def test_a_photograph_there_and_back(command, home, models):
+    model = f"--model={models / 'bottleneck'}"
+    assert command("encode", model, "--quality=80", "photo.png")[0] == 0
+    assert tree() == ["photo.cnnl", "photo.png"]
+    codec = LatentCodec(latent_models.bottleneck())
+    payload = (home / "photo.cnnl").read_bytes()
+    assert latent_layout.read_header(payload).quality == 80
+    status, out, _ = command("info", "photo.cnnl")
+    assert status == 0
+    assert out == (
+        f"photo.cnnl: 48x40, colour, quality 80, {8 * len(payload) / 1920:.3f} bpp, "
+        f"{len(payload)} bytes, model {codec.fingerprint}, family bottleneck\n"
+    )
+    assert command("decode", model, "-o", "again.png", "photo.cnnl")[0] == 0
+    again = np.asarray(Image.open("again.png")).astype(int)
+    assert np.abs(again - codec.decode(payload)).max() <= 1
+
+
+def test_folders_and_manifests(command, home, models):
+    picture("in/a.png")
+    picture("in/b/c.png", mode="L")
+    model = f"--model={models / 'bottleneck'}"
+    assert command("encode", model, "-r", "-o", "coded/", "--manifest=m.jsonl", "in")[0] == 0
+    assert tree("coded") == ["a.cnnl", "b/c.cnnl"]
+    rows = [json.loads(line) for line in (home / "m.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in rows] == ["done", "done"]
+    assert command("decode", model, "-r", "-o", "back/", "coded")[0] == 0
+    assert tree("back") == ["a.png", "b/c.png"]
+    assert Image.open("back/b/c.png").mode == "L"
+    status, out, err = command("info", "coded")
+    assert (status, out.count("family bottleneck")) == (0, 1) and not err
+
+
+def test_a_cut_progressive_payload(command, home, models):
+    model = f"--model={models / 'progressive'}"
+    assert command("encode", model, "photo.png")[0] == 0
+    payload = (home / "photo.cnnl").read_bytes()
+    (home / "cut.cnnl").write_bytes(payload[: len(payload) // 2])
+    _, out, _ = command("info", "photo.cnnl", "cut.cnnl")
+    assert "quality 8, " in out and ", 8 of 8 passes" in out and " 3 of 8 passes" in out
+    status, _, err = command("decode", model, "cut.cnnl")
+    assert (status, tree()) == (1, ["cut.cnnl", "photo.cnnl", "photo.png"])
+    assert "cut short: expected 8 passes. Received: 3" in err[0]
+    assert command("decode", model, "--partial", "cut.cnnl")[0] == 0
+    assert Image.open("cut.png").size == (48, 40)
+    assert command("decode", model, "--partial", "-f", "photo.cnnl")[0] == 0
+    status, _, err = command("encode", model, "--quality=50", "-f", "photo.png")
+    assert status == 1 and "quality must be an integer in 1..16. Received: 50" in err[0]
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        (["--pack"], "expected no --pack with a model of the family bottleneck"),
+        (["--effort=1"], "expected no --effort with"),
+        (["--target_bytes=100"], "expected no --target_bytes with"),
+        (["--keep_metadata"], "expected no --keep_metadata with"),
+        (["--server=localhost:1"], "a model of the family bottleneck is not served"),
+        (["-o", "photo.jpg"], "expected -o NAME.cnnl. Received: photo.jpg"),
+        (["-o", "photo.cnn.jpg"], "expected -o NAME.cnnl. Received: photo.cnn.jpg"),
+        (["-o", "photo.cnnp"], "expected -o NAME.cnnl. Received: photo.cnnp"),
+    ],
+)
+def test_what_there_is_not(command, home, models, words, text):
+    status, _, err = command("encode", f"--model={models / 'bottleneck'}", *words, "photo.png")
+    assert status != 0 and text in err[0]
+    assert tree() == ["photo.png"]
+
+
+def test_a_server_restores_none(command, home, models):
+    codec = LatentCodec(latent_models.bottleneck())
+    (home / "small.cnnl").write_bytes(codec.encode(latent_models.photo(16, 16)))
+    status, _, err = command("decode", "--server=localhost:1", "small.cnnl")
+    assert status == 1 and "is not served: leave out --server" in err[0]
+    status, _, err = command("decode", "--max_pixels=255", "small.cnnl")
+    assert status == 1 and "16 x 16 pixels: at most 255 are taken" in err[0]
+
+
+def test_another_model_says_whose_a_payload_is(command, home, models):
+    codec = LatentCodec(latent_models.bottleneck())
+    (home / "small.cnnl").write_bytes(codec.encode(latent_models.photo(16, 16)))
+    for model in ("default", models / "progressive"):
+        status, _, err = command("decode", f"--model={model}", "small.cnnl")
+        assert status == 1
+        assert f"made by model {codec.fingerprint} of the family bottleneck" in err[0]
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_them(command, home, models):
+    names = ",".join(str(models / name) for name in ("bottleneck", "progressive"))
+    status, _, _ = command(
+        "benchmark", f"--models={names}", "--codecs=jpeg", "--qualities=20,60", "-o", "out",
+        "photo.png",
+    )  # fmt: skip
+    assert status == 0
+    rows = [json.loads(line) for line in (home / "out/rows.jsonl").read_text().splitlines()]
+    counts = {name: sum(name in row.values() for row in rows) for name in ("bottleneck", "JPEG")}
+    assert counts["bottleneck"] == 2 and counts["JPEG"] > 2
+    assert sum("progressive" in row.values() for row in rows) == 16
+
+
+def test_a_demo_is_for_jpegs(command, home, models):
+    model = f"--model={models / 'bottleneck'}"
+    status, _, err = command("demo", model)
+    assert status != 0 and "a model of the family bottleneck does not write" in err[0]
