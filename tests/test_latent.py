@@ -122,6 +122,8 @@ def test_batches_paths_and_pillow(codec, tmp_path):
     batch = codec.decode(payloads)
     assert batch.shape == images.shape
     np.testing.assert_array_equal(batch[1], codec.decode(tf.constant(payloads[1])))
+    for tensors in (tf.constant(payloads), [*map(tf.constant, payloads)]):
+        np.testing.assert_array_equal(batch, codec.decode(tensors))
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     (tmp_path / "a.cnnl").write_bytes(payloads[0])
     assert codec.encode(tmp_path / "a.png", 20) == payloads[0]
@@ -138,6 +140,8 @@ def test_batches_paths_and_pillow(codec, tmp_path):
     [
         ({"quality": 0}, "quality must be an integer in 1..100. Received: 0"),
         ({"quality": 5.5}, "quality must be an integer in 1..100. Received: 5.5"),
+        ({"quality": True}, "quality must be an integer in 1..100. Received: True"),
+        ({"quality": [5, 6]}, r"quality must have the shape \(\) or \(\). Received: \(2,\)"),
         ({"effort": 1}, "effort of a latent codec must be 0. Received: 1"),
     ],
 )

@@ -104,10 +104,10 @@ class LatentCodec(Carried):
             ValueError: for another shape, dtype, quality or effort.
         """
         images, single = self._as_images(image, effort)
+        qualities = self._as_qualities(quality, () if single else (len(images),))
         if single:
-            return self._encode(images, self._as_quality(quality))
-        qualities = np.broadcast_to(np.array(quality, object), len(images))
-        return [*map(self._encode, images, map(self._as_quality, qualities))]
+            return self._encode(images, int(qualities))
+        return [*map(self._encode, images, map(int, qualities))]
 
     def encode_to(
         self,
@@ -187,14 +187,12 @@ class LatentCodec(Carried):
             ValueError: for a batch of images of different sizes, or of none.
         """
         check_not_forked()
-        if isinstance(payload, tf.Tensor):
-            _check_eager(payload)
-            payload = payload.numpy()
+        payload = _out_of_tensor(payload)
         if not isinstance(payload, (list, tuple, np.ndarray)):
             return self._decode(as_bytes(payload), max_pixels, partial)
         if len(payload) == 0:
             raise ValueError("expected at least one payload. Received: none")
-        payloads = [as_bytes(item) for item in payload]
+        payloads = [as_bytes(_out_of_tensor(item)) for item in payload]
         headers = [self._read_header(item, max_pixels) for item in payloads]
         sizes = {(header.height, header.width, header.channels) for header in headers}
         if len(sizes) > 1:
@@ -302,12 +300,15 @@ class LatentCodec(Carried):
         _check_eager(images)
         return images, single
 
-    def _as_quality(self, quality):
-        quality = self.default_quality if quality is None else quality
-        if not isinstance(quality, (int, np.integer)) or quality not in self.qualities:
+    def _as_qualities(self, quality, shape):
+        """A quality for each image, integers of a shape."""
+        values = np.asarray(self.default_quality if quality is None else quality)
+        if values.dtype.kind not in "iu" or not np.isin(values, self.qualities).all():
             ends = f"{self.qualities[0]}..{self.qualities[-1]}"
             raise ValueError(f"quality must be an integer in {ends}. Received: {quality!r}")
-        return int(quality)
+        if values.shape not in ((), shape):
+            raise ValueError(f"quality must have the shape () or {shape}. Received: {values.shape}")
+        return np.broadcast_to(values, shape)
 
     def _read_header(self, payload, max_pixels):
         """A payload's header; raises PayloadError where it is not one of this model's."""
@@ -332,3 +333,10 @@ def _check_eager(tensor):
         raise ValueError(
             f"a latent codec takes eager tensors, outside of graphs. Received: {tensor}"
         )
+
+
+def _out_of_tensor(payload):
+    if not isinstance(payload, tf.Tensor):
+        return payload
+    _check_eager(payload)
+    return payload.numpy()
