@@ -43,8 +43,8 @@ def load(name_or_path: str | os.PathLike[str] = "default") -> "Codec | LatentCod
 
     Returns:
         `Codec`, whose `encode`, `encode_to` and `decode` do the work, or of a latent model
-        `codec.LatentCodec`, with `encode` and `decode`; the same one where the same file is asked
-        for again, by any thread.
+        `codec.LatentCodec`, which has them too; the same one where the same file is asked for
+        again, by any thread.
 
     Raises:
         ValueError: where no such model is found, or it cannot be read.

@@ -11,6 +11,8 @@ ALL = ()  # of a file's tests but the slow ones
 ON_BOTH = {
     "payloads of earlier versions": {
         "test_compatibility": ALL,
+        "test_latent": ("test_golden_payload",),
+        "test_symbols": ("test_the_bytes_are_those_of_the_text",),
         "test_payload": (
             "test_packing_gives_the_golden_bytes",
             "test_checksum_is_farmhash64",

@@ -32,7 +32,8 @@ FRONT_DOOR = {"load": "codec", "Codec": "codec", "__version__": None}
 WITHOUT_TENSORFLOW = ["training.config", "payload.layout", "files", "jpeg", "process", "images"]
 WITHOUT_TENSORFLOW += ["jpeg.coefficients", "metadata", "codec", "serving.client"]
 WITHOUT_TENSORFLOW += ["packing.payloads", "packing.jpegs", "packing.any_bytes", "packing.formats"]
-WITHOUT_TENSORFLOW += ["packing.predictors", "cli.pack", "cli.unpack"]
+WITHOUT_TENSORFLOW += ["packing.predictors", "packing.symbols", "payload.latent_layout"]
+WITHOUT_TENSORFLOW += ["cli.pack", "cli.unpack"]
 WITHOUT_TENSORFLOW += ["cli", "cli.encode", "cli.info", "cli.train", "cli.serve"]
 
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *SERVING.rglob("*.py")])

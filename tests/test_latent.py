@@ -14,6 +14,7 @@ from PIL import Image
 import cnn_compression
 from cnn_compression.codec import Codec, model_files
 from cnn_compression.codec.latent import LatentCodec, fingerprint
+from cnn_compression.codec.targets import TargetError
 from cnn_compression.models.bottleneck import Bottleneck
 from cnn_compression.models.generative import Generative
 from cnn_compression.packing import symbols
@@ -121,6 +122,8 @@ def test_batches_paths_and_pillow(codec, tmp_path):
     batch = codec.decode(payloads)
     assert batch.shape == images.shape
     np.testing.assert_array_equal(batch[1], codec.decode(tf.constant(payloads[1])))
+    for tensors in (tf.constant(payloads), [*map(tf.constant, payloads)]):
+        np.testing.assert_array_equal(batch, codec.decode(tensors))
     Image.fromarray(images[0]).save(tmp_path / "a.png")
     (tmp_path / "a.cnnl").write_bytes(payloads[0])
     assert codec.encode(tmp_path / "a.png", 20) == payloads[0]
@@ -137,6 +140,8 @@ def test_batches_paths_and_pillow(codec, tmp_path):
     [
         ({"quality": 0}, "quality must be an integer in 1..100. Received: 0"),
         ({"quality": 5.5}, "quality must be an integer in 1..100. Received: 5.5"),
+        ({"quality": True}, "quality must be an integer in 1..100. Received: True"),
+        ({"quality": [5, 6]}, r"quality must have the shape \(\) or \(\). Received: \(2,\)"),
         ({"effort": 1}, "effort of a latent codec must be 0. Received: 1"),
     ],
 )
@@ -145,9 +150,49 @@ def test_what_there_is_not(codec, arguments, text):
         codec.encode(photo(8, 8), **arguments)
 
 
-def test_targets_and_packing_are_not_offered(codec):
-    with pytest.raises(ValueError, match="meets no target.*Received: target_bytes"):
-        codec.encode_to(photo(8, 8), target_bytes=100)
+def test_a_size_is_met_by_the_highest_quality_that_fits(progressive):
+    image = photo(40, 50)
+    for quality in (1, 6, 16):
+        payload = progressive.encode(image, quality)
+        assert progressive.encode_to(image, target_bytes=len(payload)) == payload
+    assert progressive.encode_to(image, target_bpp=8 * len(payload) / 2000) == payload
+    with pytest.raises(TargetError, match=r"even quality 1 takes \d+ bytes. Target: 40 bytes"):
+        progressive.encode_to(image, target_bytes=40)
+
+
+def test_a_psnr_is_met_by_the_lowest_quality_that_reaches_it(codec):
+    image = photo(64, 80)
+    payload = codec.encode_to(image, target_psnr=34.0)
+    quality = latent_layout.read_header(payload).quality
+    assert psnr(image, codec.decode(payload)) >= 34
+    assert psnr(image, codec.decode(codec.encode(image, quality - 1))) < 34
+    with pytest.raises(TargetError, match=r"even quality 100 reaches \d+.\d+ dB only. Target: 60"):
+        codec.encode_to(image, target_psnr=60)
+
+
+@pytest.mark.parametrize(
+    "image, arguments, text",
+    [
+        (photo(8, 8), {}, "expected one target above 0. Received: none"),
+        (photo(8, 8), {"target_bytes": 1, "target_bpp": 1}, "expected one target above 0"),
+        (photo(8, 8), {"target_bytes": 100, "effort": 1}, "effort of a latent codec must be 0"),
+        (photo(8, 8)[None], {"target_bpp": 8}, r"expected one image .*Received: \(1, 8, 8, 3\)"),
+    ],
+)
+def test_targets_that_make_no_sense(codec, image, arguments, text):
+    with pytest.raises(ValueError, match=text):
+        codec.encode_to(image, **arguments)
+
+
+@pytest.mark.parametrize("name, shape", [("encode", (None, None, 3)), ("decode", ())])
+def test_graphs_are_told_that_it_is_not_for_them(codec, name, shape):
+    spec = tf.TensorSpec(shape, tf.uint8 if shape else tf.string)
+    function = tf.function(getattr(codec, name), [spec], autograph=False)
+    with pytest.raises(ValueError, match="takes eager tensors, outside of graphs"):
+        function.get_concrete_function()
+
+
+def test_packing_and_other_tiles_are_not_offered(codec):
     with pytest.raises(ValueError, match="cannot be packed"):
         codec.pack(b"")
     with pytest.raises(ValueError, match="tile must be a multiple of 256. Received: 100"):
@@ -246,6 +291,15 @@ def test_fingerprints_tell_models_apart(codec):
     assert fingerprint(finer) != codec.fingerprint
 
 
+def test_fingerprints_are_of_what_makes_pictures(codec, monkeypatch):
+    """Not of what else a version of Keras says of a model: its payloads could not be read then."""
+    config = codec.model.get_config() | {"news": 1, "name": "other", "dtype": "float32"}
+    monkeypatch.setattr(codec.model, "get_config", lambda: config)
+    assert fingerprint(codec.model) == codec.fingerprint
+    config["steps"] = [64.0, 8.0]
+    assert fingerprint(codec.model) != codec.fingerprint
+
+
 def test_it_is_what_the_wing_offers():
     assert cnn_compression.codec.LatentCodec is LatentCodec
 
@@ -294,3 +348,4 @@ def test_golden_payload(codec):
     image_hat = golden.decode(files[1]).astype(int)
     assert np.abs(image_hat - np.asarray(Image.open(files[2]))).max() <= 1
     assert psnr(photo(48, 60), image_hat) > 22
+    assert golden.fingerprint == latent_layout.read_header(files[1].read_bytes()).fingerprint

@@ -84,7 +84,6 @@ def test_a_cut_progressive_payload(command, home, models):
     [
         (["--pack"], "expected no --pack with a model of the family bottleneck"),
         (["--effort=1"], "expected no --effort with"),
-        (["--target_bytes=100"], "expected no --target_bytes with"),
         (["--keep_metadata"], "expected no --keep_metadata with"),
         (["--server=localhost:1"], "a model of the family bottleneck is not served"),
         (["-o", "photo.jpg"], "expected -o NAME.cnnl. Received: photo.jpg"),
@@ -96,6 +95,23 @@ def test_what_there_is_not(command, home, models, words, text):
     status, _, err = command("encode", f"--model={models / 'bottleneck'}", *words, "photo.png")
     assert status != 0 and text in err[0]
     assert tree() == ["photo.png"]
+
+
+@pytest.mark.parametrize("target", ["--target_bytes=120", "--target_bpp=0.5"])
+def test_a_target_is_met(command, home, models, target):
+    assert command("encode", f"--model={models / 'bottleneck'}", target, "photo.png")[0] == 0
+    payload = (home / "photo.cnnl").read_bytes()
+    assert 100 < len(payload) <= 120
+
+
+def test_what_is_coded_already_is_not_coded_again(command, home, models):
+    codec = LatentCodec(latent_models.bottleneck())
+    (home / "small.cnnl").write_bytes(codec.encode(latent_models.photo(16, 16)))
+    status, _, err = command("encode", "small.cnnl")
+    assert status == 1 and "is a payload already" in err[0]
+    status, _, err = command("pack", "small.cnnl")
+    assert status == 1 and "range-coded already" in err[0]
+    assert tree() == ["photo.png", "small.cnnl"]
 
 
 def test_a_server_restores_none(command, home, models):

@@ -34,6 +34,18 @@ def test_signatures_give_what_the_codec_gives(exported):
     assert np.abs(pixels[1, :40, :56].numpy() - image_hat).max() <= 1
 
 
+def test_qualities_that_are_none_are_refused(exported):
+    served = tf.saved_model.load(str(exported))
+    analyse, synthesise = (served.signatures[name] for name in ("analyse", "synthesise"))
+    pixels = tf.constant(latent_models.photo(32, 32)[None])
+    codes = analyse(pixels=pixels, quality=tf.constant([3]))["codes"]
+    for quality in (tf.constant([0]), tf.constant([101])):
+        for call in (lambda q: analyse(pixels=pixels, quality=q),
+                     lambda q: synthesise(codes=codes, quality=q)):  # fmt: skip
+            with pytest.raises(tf.errors.InvalidArgumentError, match="expected qualities of 1.."):
+                call(quality)
+
+
 def test_what_was_exported_is_loaded_by_its_name(exported):
     codec = cnn_compression.load(exported.parent)
     assert codec.name == "small" and codec.family == latent_family(exported.parent)

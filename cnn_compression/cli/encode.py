@@ -88,7 +88,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         remote.refuse_latent(values)
         family = None
     elif family := common.latent_family(values.model):
-        _refuse_of_latent(values, family, target)
+        _refuse_of_latent(values, family)
 
     def open_encoder(alone):
         if values.server:
@@ -156,13 +156,12 @@ def accept_latent(output: Path) -> None:
         )
 
 
-def _refuse_of_latent(values: flags.FlagValues, family: str, target: dict) -> None:
+def _refuse_of_latent(values: flags.FlagValues, family: str) -> None:
     """Raises `UsageError` where flags were given that only codecs around JPEG have."""
     given = [name for name in ("pack", "effort", "keep_metadata") if values[name].value]
-    if given := [f"--{name}" for name in (*given, *target)]:
-        raise common.UsageError(
-            f"expected no {' or '.join(given)} with a model of the family {family}"
-        )
+    if given:
+        flags_given = " or ".join(f"--{name}" for name in given)
+        raise common.UsageError(f"expected no {flags_given} with a model of the family {family}")
 
 
 def _read(values: flags.FlagValues, source: Path, output: Path) -> Picture:

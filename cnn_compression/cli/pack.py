@@ -12,7 +12,7 @@ from cnn_compression.cli.progress import BAR
 from cnn_compression.cli.tally import Result
 from cnn_compression.packing.bytes_layout import METHODS
 from cnn_compression.packing.layout import PACKED_SUFFIX, PackedError
-from cnn_compression.payload import layout
+from cnn_compression.payload import latent_layout, layout
 
 HELP = f"""
 usage: cnn-compression pack [flags] FILES...
@@ -73,6 +73,8 @@ def _read(method: str | None, source: Path) -> tuple[bytes, int, str | None]:
     is_jpeg = data.startswith(layout.START_OF_IMAGE)
     if source.name.lower().endswith(files.JPEG_ENDINGS) and not (is_jpeg or method):
         raise PackedError(f"not a JPEG: expected FF D8. Received: {data[:4]!r}")
+    if latent_layout.is_latent(data) and not method:
+        raise PackedError("a latent codec's payload is range-coded already: it gets no smaller")
     if method or not is_jpeg:
         return data, 0, method or "online"
     if layout.is_payload(data):

@@ -205,22 +205,18 @@ class Codec(Carried, GraphCodec):
                 does not reach the PSNR.
             ValueError: for another shape or dtype, or not exactly one target.
         """
-        values = {"bytes": target_bytes, "bpp": target_bpp, "psnr": target_psnr}
-        given = {name: value for name, value in values.items() if value is not None}
-        if len(given) != 1 or not 0 < min(given.values()) < float("inf"):
-            raise ValueError(f"expected one target above 0. Received: {given or 'none'}")
+        name, target = targets.only(bytes=target_bytes, bpp=target_bpp, psnr=target_psnr)
         image = as_pixels(image)
         pixels, single = self._as_images(image)
         if not single:
             raise ValueError(f"expected one image [H, W, C]. Received: {tuple(pixels.shape)}")
-        height, width, _ = pixels.shape
-        if target_psnr is not None:
-            payload, quality = self.psnr_encoder(effort)(pixels, target_psnr)
+        if name == "psnr":
+            payload, quality = self.psnr_encoder(effort)(pixels, target)
         else:
-            limit = target_bytes if target_bpp is None else target_bpp * height * width / 8
-            payload, quality = self.size_encoder(effort)(pixels, int(min(limit, 2**31 - 1)))
+            limit = targets.most_bytes(pixels, name, target)
+            payload, quality = self.size_encoder(effort)(pixels, limit)
         if quality == 0:
-            raise targets.out_of_reach(self, image, effort, *given.popitem())
+            raise targets.out_of_reach(self, image, effort, name, target)
         return payload if isinstance(image, tf.Tensor) else payload.numpy()
 
     @overload

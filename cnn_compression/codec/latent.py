@@ -6,6 +6,7 @@ harm, since nothing is predicted from them.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Sequence
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from cnn_compression.codec import bisection, targets
 from cnn_compression.codec.carried import Carried, Report
 from cnn_compression.codec.inputs import as_bytes, as_images, as_pixels
 from cnn_compression.codec.pair import TILE
@@ -26,6 +28,7 @@ from cnn_compression.process import check_not_forked
 from cnn_compression.tensors.colour import luma
 from cnn_compression.tensors.functions import traced
 from cnn_compression.tensors.levels import to_uint8, to_unit
+from cnn_compression.tensors.metrics import psnr
 from cnn_compression.tensors.shapes import pad_to_multiple
 from cnn_compression.tensors.tiles import map_tiles
 
@@ -34,13 +37,13 @@ Pixels = npt.NDArray[np.uint8]
 _INTEGER = tf.TensorSpec((), tf.int32)
 _IMAGE = tf.TensorSpec((None, None, None), tf.uint8)
 _CODES = tf.TensorSpec((None, None, None), tf.int32)
-# Of Keras' config: what no picture depends on, and what it hardly does.
-_NOT_THE_MODEL = {"name", "trainable", "dtype", "precision"}
 
 
 def fingerprint(model: LatentModel) -> str:
     """16 hexadecimal digits that name a model: SHA-256 over its family, settings and weights."""
-    config = {key: value for key, value in model.get_config().items() if key not in _NOT_THE_MODEL}
+    # Only the model's own: what Keras adds differs between its versions.
+    own = inspect.signature(type(model).__init__).parameters.keys() - {"precision"}
+    config = {key: value for key, value in model.get_config().items() if key in own}
     digest = hashlib.sha256(f"{model.family} {json.dumps(config, sort_keys=True)}".encode())
     for variable in model.variables:
         value = np.asarray(variable.value, np.float32)
@@ -100,21 +103,66 @@ class LatentCodec(Carried):
         Raises:
             ValueError: for another shape, dtype, quality or effort.
         """
-        check_not_forked()
-        if effort != 0:
-            raise ValueError(f"effort of a latent codec must be 0. Received: {effort!r}")
-        images, single = as_images(as_pixels(image), self.model.channels)
+        images, single = self._as_images(image, effort)
+        qualities = self._as_qualities(quality, () if single else (len(images),))
         if single:
-            return self._encode(images, self._as_quality(quality))
-        qualities = np.broadcast_to(np.array(quality, object), len(images))
-        return [*map(self._encode, images, map(self._as_quality, qualities))]
+            return self._encode(images, int(qualities))
+        return [*map(self._encode, images, map(int, qualities))]
 
-    def encode_to(self, image, **target):
-        """Raises ValueError: a latent codec meets no target, only a quality."""
-        raise ValueError(
-            f"a latent codec meets no target: expected a quality of {self.qualities[0]}.."
-            f"{self.qualities[-1]}. Received: {', '.join(target)}"
-        )
+    def encode_to(
+        self,
+        image: Any,
+        *,
+        target_bytes: int | None = None,
+        target_bpp: float | None = None,
+        target_psnr: float | None = None,
+        effort: int = 0,
+    ) -> bytes:
+        """Compresses an image to a size or to a PSNR: exactly one target is given.
+
+        Args:
+            image: one image as for `encode`.
+            target_bytes: int: the payload of the highest quality with no more bytes is taken.
+            target_bpp: float: the same, in bits a pixel of the image.
+            target_psnr: float, dB: the payload of the lowest quality that reaches it is taken.
+            effort: as for `encode`.
+
+        Returns:
+            The payload.
+
+        Raises:
+            targets.TargetError: where even the lowest quality takes more bytes, or even the highest
+                does not reach the PSNR.
+            ValueError: as of `encode`, for a batch, or not exactly one target.
+        """
+        name, target = targets.only(bytes=target_bytes, bpp=target_bpp, psnr=target_psnr)
+        pixels, single = self._as_images(image, effort)
+        if not single:
+            raise ValueError(f"expected one image [H, W, C]. Received: {tuple(pixels.shape)}")
+
+        def encode(quality):
+            return tf.constant(self._encode(pixels, int(quality)))
+
+        def reaches(payload):
+            return self.psnr_of(pixels, payload) >= target
+
+        def fits(payload):
+            return tf.strings.length(payload) <= limit
+
+        highest = self.qualities[-1]
+        if name == "psnr":
+            payload, quality = bisection.lowest_that_reaches(encode, reaches, highest)
+        else:
+            limit = targets.most_bytes(pixels, name, target)
+            payload, quality = bisection.highest_that_fits(encode, fits, highest)
+        if quality == 0:
+            raise targets.out_of_reach(self, pixels, effort, name, target)
+        return payload.numpy()
+
+    def psnr_of(self, image, payload):
+        """dB, float32 scalar, of what a payload of this codec restores to; always a number."""
+        image_hat = self.decode(payload, image.shape[0] * image.shape[1])
+        return psnr(tf.convert_to_tensor(image), tf.constant(image_hat), least_error=1e-30)
 
     def pack(self, payload):
         """Raises ValueError: a latent codec's payload is as small as it gets."""
@@ -139,12 +187,12 @@ class LatentCodec(Carried):
             ValueError: for a batch of images of different sizes, or of none.
         """
         check_not_forked()
-        payload = payload.numpy() if isinstance(payload, tf.Tensor) else payload
+        payload = _out_of_tensor(payload)
         if not isinstance(payload, (list, tuple, np.ndarray)):
             return self._decode(as_bytes(payload), max_pixels, partial)
         if len(payload) == 0:
             raise ValueError("expected at least one payload. Received: none")
-        payloads = [as_bytes(item) for item in payload]
+        payloads = [as_bytes(_out_of_tensor(item)) for item in payload]
         headers = [self._read_header(item, max_pixels) for item in payloads]
         sizes = {(header.height, header.width, header.channels) for header in headers}
         if len(sizes) > 1:
@@ -243,12 +291,24 @@ class LatentCodec(Carried):
         """How many codes of a cell there are up to the end of each pass."""
         return [*map(self.model.depth, self._steps(quality))]
 
-    def _as_quality(self, quality):
-        quality = self.default_quality if quality is None else quality
-        if not isinstance(quality, (int, np.integer)) or quality not in self.qualities:
+    def _as_images(self, image, effort):
+        """An image or a batch, uint8, and whether it is one image."""
+        check_not_forked()
+        if effort != 0:
+            raise ValueError(f"effort of a latent codec must be 0. Received: {effort!r}")
+        images, single = as_images(as_pixels(image), self.model.channels)
+        _check_eager(images)
+        return images, single
+
+    def _as_qualities(self, quality, shape):
+        """A quality for each image, integers of a shape."""
+        values = np.asarray(self.default_quality if quality is None else quality)
+        if values.dtype.kind not in "iu" or not np.isin(values, self.qualities).all():
             ends = f"{self.qualities[0]}..{self.qualities[-1]}"
             raise ValueError(f"quality must be an integer in {ends}. Received: {quality!r}")
-        return int(quality)
+        if values.shape not in ((), shape):
+            raise ValueError(f"quality must have the shape () or {shape}. Received: {values.shape}")
+        return np.broadcast_to(values, shape)
 
     def _read_header(self, payload, max_pixels):
         """A payload's header; raises PayloadError where it is not one of this model's."""
@@ -265,3 +325,18 @@ class LatentCodec(Carried):
         if not fits or header.passes != len(self._steps(header.quality)):
             raise PayloadError(f"damaged: expected what the model can. Received: {header}")
         return header
+
+
+def _check_eager(tensor):
+    """Raises ValueError for a tensor of a graph: the range coder is no op of TensorFlow."""
+    if tf.is_symbolic_tensor(tensor):
+        raise ValueError(
+            f"a latent codec takes eager tensors, outside of graphs. Received: {tensor}"
+        )
+
+
+def _out_of_tensor(payload):
+    if not isinstance(payload, tf.Tensor):
+        return payload
+    _check_eager(payload)
+    return payload.numpy()

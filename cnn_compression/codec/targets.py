@@ -18,6 +18,24 @@ class TargetError(ValueError):
     """No quality meets a target of size or PSNR."""
 
 
+def only(**targets):
+    """The name and the value of the one target that is not None.
+
+    Raises:
+        ValueError: where there is not exactly one, or it is not above 0 and finite.
+    """
+    given = {name: value for name, value in targets.items() if value is not None}
+    if len(given) != 1 or not 0 < min(given.values()) < float("inf"):
+        raise ValueError(f"expected one target above 0. Received: {given or 'none'}")
+    return given.popitem()
+
+
+def most_bytes(image, name, target):
+    """What a target of "bytes" or "bpp" leaves for the payload of an image `[H, W, C]`, int."""
+    height, width, _ = image.shape
+    return int(min(target if name == "bytes" else target * height * width / 8, 2**31 - 1))
+
+
 def encode_to_size(codec, effort, image, max_bytes):
     """What `Codec.size_encoder` documents."""
 
@@ -73,7 +91,7 @@ def _from_gap(codec, effort, image, payload, quality, search, better):
 
 def out_of_reach(codec, image, effort, name, target):
     """`TargetError`: why a target, "bytes", "bpp" or "psnr", is not met, and what comes nearest."""
-    quality = HIGHEST if name == "psnr" else LOWEST
+    quality = codec.qualities[-1 if name == "psnr" else 0]
     payload = codec.encode(np.asarray(image), quality, effort)
     if name == "psnr":
         best = float(codec.psnr_of(image, payload))

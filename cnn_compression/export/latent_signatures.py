@@ -6,10 +6,14 @@
 
 C are the model's channels, D the codes that a cell of `cell` x `cell` pixels has at the quality,
 and h and w are the whole cells that a picture takes: of what `synthesise` gives, the picture is the
-upper left part. `packing.symbols` makes bytes of codes, `payload.latent_layout` a payload of them.
+upper left part. A request fails where a quality is none of the model's, or where one batch has
+qualities of different D, as those of a progressive model are. `packing.symbols` makes bytes of
+codes, `payload.latent_layout` a payload of them.
 """
 
 import tensorflow as tf
+
+from cnn_compression.tensors.bytes import require
 
 _QUALITY = tf.TensorSpec((None,), tf.int32)
 
@@ -21,9 +25,15 @@ def signatures(codec):
         dict of signature name to `tf.function` of keyword tensors, which returns a dict of tensors.
     """
     channels, cell = codec.model.channels, codec.model.cell
+    lowest, highest = codec.qualities[0], codec.qualities[-1]
+
+    def checked(quality):
+        known = tf.reduce_all((lowest <= quality) & (quality <= highest))
+        return require(known, f"expected qualities of {lowest}..{highest}", quality)
 
     def analyse(pixels, quality):
-        return {"codes": _each(lambda item: codec.analyse(*item), (pixels, quality), tf.int32)}
+        items = pixels, checked(quality)
+        return {"codes": _each(lambda item: codec.analyse(*item), items, tf.int32)}
 
     def synthesise(codes, quality):
         height, width = (cell * side for side in tf.unstack(tf.shape(codes)[1:3]))
@@ -31,7 +41,7 @@ def signatures(codec):
         def one(item):
             return codec.synthesise(*item, height, width, tf.constant(channels))
 
-        return {"pixels": _each(one, (codes, quality), tf.uint8)}
+        return {"pixels": _each(one, (codes, checked(quality)), tf.uint8)}
 
     image = tf.TensorSpec((None, None, None, channels), tf.uint8)
     codes = tf.TensorSpec((None, None, None, None), tf.int32)

@@ -15,6 +15,7 @@ from cnn_compression import metadata
 from cnn_compression.images import samples
 from cnn_compression.images.samples import ImageError
 from cnn_compression.jpeg import segments
+from cnn_compression.payload.latent_layout import is_latent
 from cnn_compression.payload.layout import MAX_PIXELS, is_payload
 
 COLOURS = ("srgb", "as_is")
@@ -81,8 +82,8 @@ def _read(contents, flatten, max_pixels, colour):
     flatten = check_flatten(flatten)
     if colour not in COLOURS:
         raise ValueError(f"colour must be one of {', '.join(COLOURS)}. Received: {colour!r}")
-    form = _form_of(contents)
     refuse_payload(contents)
+    form = _form_of(contents)
     with _refusing(form):
         opened = _open(form, contents)
         _check_size(form, opened, max_pixels)
@@ -102,8 +103,8 @@ def _read(contents, flatten, max_pixels, colour):
 
 
 def refuse_payload(contents):
-    """Raises `ImageError` for a payload, whose preview would be taken for a photograph."""
-    if is_payload(contents):
+    """Raises `ImageError` for a payload, whose preview may be taken for a photograph."""
+    if is_payload(contents) or is_latent(contents):
         raise ImageError("is a payload already: encode the image it was made from")
 
 
