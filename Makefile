@@ -64,7 +64,8 @@ web: web/built/index.html
 web/node_modules/.package-lock.json: web/package-lock.json
 	npm ci --prefix web
 
-WEB := $(wildcard web/*.js web/*.py web/gallery/* saved_models/default/*/saved_model.pb)
+WEB := $(wildcard web/*.js web/*.py web/gallery/* \
+  saved_models/default/*/saved_model.pb saved_models/eyes/*/saved_model.pb)
 
 web/built/index.html: .venv/installed web/node_modules/.package-lock.json $(WEB)
 	.venv/bin/python web/build.py

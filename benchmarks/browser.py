@@ -205,7 +205,7 @@ def main(argv):
     paths = sorted(str(path) for path in Path(argv[1]).glob("*.png"))
     with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
         folder = Path(temporary) / "built"
-        build.build(folder, gallery=False)
+        build.build(folder, ["default"], gallery=False)
         (folder / "empty.html").write_text("<!doctype html><title>empty</title>")
         server = serve.make_server(folder, isolated=not FLAGS.one_thread)
         threading.Thread(target=server.serve_forever, daemon=True).start()

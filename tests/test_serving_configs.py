@@ -54,12 +54,14 @@ def parsed(file, kind):
 
 def test_the_models_are_those_that_are_there():
     config = parsed("models.config", model_server_config_pb2.ModelServerConfig())
-    [model] = config.model_config_list.config
-    versions = set(model.model_version_policy.specific.versions)
-    installed = find_model("default").parents[1]
-    assert int(installed.name) in versions
-    assert set(model.version_labels.values()) <= versions
-    assert (model.name, model.base_path) == ("default", "/models/default")
+    models = {model.name: model for model in config.model_config_list.config}
+    assert set(models) == {"default", "eyes"}
+    for name, model in models.items():
+        versions = set(model.model_version_policy.specific.versions)
+        assert int(find_model(name).parents[1].name) in versions
+        assert set(model.version_labels.values()) <= versions
+        assert model.base_path == f"/models/{name}"
+        assert f"COPY saved_models/{name} /models/{name}" in (SERVING / "Dockerfile").read_text()
 
 
 def test_monitoring_and_tls_are_read():

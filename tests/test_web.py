@@ -113,7 +113,7 @@ def built(tmp_path_factory):
         if run.returncode:
             pytest.skip(f"npm cannot install ONNX Runtime: {run.stderr.splitlines()[-1:]}")
     folder = tmp_path_factory.mktemp("web") / "built"
-    build.build(folder)
+    build.build(folder, ["default"])
     (folder / "empty.html").write_text(EMPTY)
     return folder
 

@@ -51,8 +51,8 @@ FIGURE = """
 """
 
 
-def build(output, model="default", gallery=True):
-    """Makes the folder `output` anew."""
+def build(output, models=("default", "eyes"), gallery=True):
+    """Makes the folder `output` anew: all of the models, and a gallery by the first."""
     from cnn_compression.export.onnx_models import export_onnx
 
     shutil.rmtree(output, ignore_errors=True)
@@ -61,9 +61,10 @@ def build(output, model="default", gallery=True):
         shutil.copy(HERE / name, output)
     for name in RUNTIME_FILES:
         shutil.copy(RUNTIME / name, output / "ort")
-    export_onnx(model, output=output / "models", weights="float16")
+    for model in models:
+        export_onnx(model, output=output / "models", weights="float16")
     if gallery:
-        build_gallery(output, model)
+        build_gallery(output, models[0])
 
 
 def build_gallery(output, model):
@@ -132,9 +133,9 @@ def jpeg_of_size(image, num_bytes):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=HERE / "built")
-    parser.add_argument("--model", default="default")
+    parser.add_argument("--models", default="default,eyes", help="the first is the gallery's")
     arguments = parser.parse_args()
-    build(arguments.output, arguments.model)
+    build(arguments.output, arguments.models.split(","))
     sizes = {
         part: sum(file.stat().st_size for file in (arguments.output / part).rglob("*.*"))
         for part in ("models", "ort", "pictures")
