@@ -221,6 +221,31 @@ def test_a_cut_progressive_payload_gives_the_picture_of_fewer_iterations(progres
         np.testing.assert_array_equal(progressive.decode(cut, partial=True), expected)
 
 
+def test_a_mask_says_which_cells_are_sent():
+    codec = LatentCodec(latent_models.generative())
+    image, mask = photo(50, 70), np.zeros((50, 70), bool)
+    mask[20, 40] = True
+    codes = codec.analyse(image, 1).numpy()
+    payload = codec.encode(image, mask=mask)
+    seen, _ = codec._read_codes(latent_layout.read_header(payload), payload)
+    kept = np.zeros(codes.shape[:2], bool)
+    kept[20 // 16, 40 // 16] = True
+    assert codes[kept].any() and codes[~kept].any()
+    np.testing.assert_array_equal(seen, codes * kept[..., None])
+    assert codec.encode(image, mask=np.ones((50, 70), bool)) == codec.encode(image)
+
+
+@pytest.mark.parametrize("mask", [np.ones((8, 8)), np.ones((8, 9), bool), np.ones(8, bool)])
+def test_masks_that_do_not_fit_are_refused(mask):
+    with pytest.raises(ValueError, match=r"mask must be bool, of one image's shape \(8, 8\)"):
+        LatentCodec(latent_models.generative()).encode(photo(8, 8), mask=mask)
+
+
+def test_a_model_that_makes_nothing_up_takes_no_mask(codec):
+    with pytest.raises(ValueError, match="bottleneck takes no mask"):
+        codec.encode(photo(8, 8), mask=np.ones((8, 8), bool))
+
+
 def test_qualities_are_the_models_own(progressive):
     assert progressive.qualities == range(1, 17)
     default = latent_layout.read_header(progressive.encode(photo(16, 16)))

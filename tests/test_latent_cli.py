@@ -14,9 +14,9 @@ from cnn_compression.payload import latent_layout
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A folder of two training runs: `bottleneck` and `progressive`."""
+    """A folder of three training runs, called as their families are."""
     folder = tmp_path_factory.mktemp("models")
-    for name in ("bottleneck", "progressive"):
+    for name in ("bottleneck", "progressive", "generative"):
         (folder / name).mkdir()
         getattr(latent_models, name)().save(folder / name / "model.keras")
     return folder
@@ -102,6 +102,22 @@ def test_a_target_is_met(command, home, models, target):
     assert command("encode", f"--model={models / 'bottleneck'}", target, "photo.png")[0] == 0
     payload = (home / "photo.cnnl").read_bytes()
     assert 100 < len(payload) <= 120
+
+
+def test_what_is_black_in_a_mask_may_be_made_up(command, home, models):
+    mask = np.zeros((40, 48), np.uint8)
+    mask[:16, :16] = 255
+    Image.fromarray(mask).save("mask.png")
+    words = ["encode", f"--model={models / 'generative'}", "--mask=mask.png", "photo.png"]
+    assert command(*words)[0] == 0
+    expected = LatentCodec(latent_models.generative()).encode(
+        latent_models.photo(40, 48), mask=mask > 0
+    )
+    assert (home / "photo.cnnl").read_bytes() == expected
+    for model in ("default", models / "bottleneck"):
+        status, _, err = command("encode", f"--model={model}", *words[2:], "-o", "x.cnnl")
+        assert status != 0 and "mask" in err[0]
+    assert tree() == ["mask.png", "photo.cnnl", "photo.png"]
 
 
 def test_what_is_coded_already_is_not_coded_again(command, home, models):

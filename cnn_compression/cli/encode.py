@@ -69,6 +69,8 @@ def add_flags(values: flags.FlagValues) -> None:
     colour = common.Parser("COLOUR", _colour)
     help_text = f"put transparent images on this colour: #rrggbb, {', '.join(COLOURS)}"
     flags.DEFINE(colour, "flatten", None, help_text, flag_values=values)
+    help_text = "a picture of the same size, black where a generative model may make things up"
+    flags.DEFINE(common.PATH, "mask", None, help_text, flag_values=values)
     common.add_colour_flag(values)
     common.add_metadata_flag(values)
     common.add_max_pixels_flag(values)
@@ -82,13 +84,19 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         raise common.UsageError(
             f"expected one of --quality and --target_*. Received: {', '.join(given)}"
         )
+    if values.mask and target:
+        raise common.UsageError(f"expected --mask without a target. Received: {', '.join(target)}")
     if values.server:
-        remote.refuse(values, "flatten", "colour", "keep_metadata", "max_pixels", "effort")
+        remote.refuse(values, "mask", "flatten", "colour", "keep_metadata", "max_pixels", "effort")
         remote.refuse(values, "target_bpp", "target_psnr", *["target_bytes"] * values.pack)
         remote.refuse_latent(values)
         family = None
     elif family := common.latent_family(values.model):
         _refuse_of_latent(values, family)
+    elif values.mask:
+        raise common.UsageError(
+            "expected --mask with a generative model. Received: one around JPEG"
+        )
 
     def open_encoder(alone):
         if values.server:
@@ -180,13 +188,14 @@ def _read(values: flags.FlagValues, source: Path, output: Path) -> Picture:
 def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -> Compress:
     codec = common.load_codec(values.model, report)
     quality = values.quality if values["quality"].present else codec.default_quality
+    mask = {"mask": _read_mask(values.mask)} if values.mask else {}
 
     def compress(picture):
         height, width, _ = picture.image.shape
         kept = picture.kept
 
         def encode(quality):
-            payload = codec.encode(picture.image, quality, values.effort)
+            payload = codec.encode(picture.image, quality, values.effort, **mask)
             return into_payload(payload, kept) if kept else payload
 
         limit = target.get("target_bytes", height * width * target.get("target_bpp", 0) / 8)
@@ -198,6 +207,12 @@ def _open_codec(values: flags.FlagValues, target: dict, report: common.Report) -
         return into_payload(payload, kept) if kept else payload, height * width
 
     return compress
+
+
+def _read_mask(path: str) -> Any:
+    """bool `[H, W]`: false where the picture is nearer to black than to white."""
+    image, _ = images.read(path, COLOURS["white"])
+    return image.mean(axis=-1) >= 128
 
 
 def _packing() -> Any:

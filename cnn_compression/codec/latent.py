@@ -87,7 +87,11 @@ class LatentCodec(Carried):
         return f"<LatentCodec {self.name!r} {self.fingerprint}, family {self.family}>"
 
     def encode(
-        self, image: Any, quality: int | Sequence[int] | None = None, effort: int = 0
+        self,
+        image: Any,
+        quality: int | Sequence[int] | None = None,
+        effort: int = 0,
+        mask: npt.ArrayLike | None = None,
     ) -> bytes | list[bytes]:
         """Compresses an image or a batch of images of one size.
 
@@ -96,17 +100,21 @@ class LatentCodec(Carried):
                 tensor. Or one image as a path or as Pillow's; see `as_pixels`.
             quality: one of `qualities`, or a list of N for a batch; `default_quality` if None.
             effort: int, 0: there is none to make.
+            mask: bool `[H, W]`, of one image, for a model that makes up what it is not told: cells
+                without a pixel that is true are not sent.
 
         Returns:
             The payload, or a list of payloads for a batch.
 
         Raises:
-            ValueError: for another shape, dtype, quality or effort.
+            ValueError: for another shape, dtype, quality, effort or mask.
         """
         images, single = self._as_images(image, effort)
         qualities = self._as_qualities(quality, () if single else (len(images),))
+        if mask is not None:
+            mask = self._as_mask(mask, images.shape[:-1])
         if single:
-            return self._encode(images, int(qualities))
+            return self._encode(images, int(qualities), mask)
         return [*map(self._encode, images, map(int, qualities))]
 
     def encode_to(
@@ -251,9 +259,11 @@ class LatentCodec(Carried):
             **settings,
         )
 
-    def _encode(self, image, quality):
+    def _encode(self, image, quality, mask=None):
         lowest, _ = self.model.alphabet
         codes = self.analyse(tf.convert_to_tensor(image), quality).numpy()
+        if mask is not None:
+            codes = codes * mask[..., None]
         rows = codes.reshape(-1, codes.shape[-1]) - lowest
         frequencies = self.model.frequencies(quality)
         ends = self._ends(quality)
@@ -267,6 +277,12 @@ class LatentCodec(Carried):
 
     def _decode(self, payload, max_pixels, partial):
         header = self._read_header(payload, max_pixels)
+        codes, quality = self._read_codes(header, payload, partial)
+        sizes = header.height, header.width, header.channels
+        return self.synthesise(codes, quality, *sizes).numpy()
+
+    def _read_codes(self, header, payload, partial=False):
+        """A payload's codes, int array as `analyse` gives it, and the quality that they are of."""
         passes = latent_layout.read_passes(payload, partial)
         ends = self._ends(header.quality)[: len(passes)]
         quality = self._steps(header.quality)[len(passes) - 1]
@@ -277,9 +293,7 @@ class LatentCodec(Carried):
             symbols.decode(coded, cells[0] * cells[1], frequencies[start:end])
             for coded, start, end in zip(passes, [0, *ends], ends, strict=False)
         ]
-        codes = (np.concatenate(rows, axis=1) + lowest).reshape(*cells, -1)
-        sizes = header.height, header.width, header.channels
-        return self.synthesise(codes, quality, *sizes).numpy()
+        return (np.concatenate(rows, axis=1) + lowest).reshape(*cells, -1), quality
 
     def _steps(self, quality):
         """The quality that each of a payload's passes is the last of."""
@@ -299,6 +313,20 @@ class LatentCodec(Carried):
         images, single = as_images(as_pixels(image), self.model.channels)
         _check_eager(images)
         return images, single
+
+    def _as_mask(self, mask, shape):
+        """Which cells are sent, bool: those of a mask of an image's `shape` with a true pixel."""
+        if not self.model.makes_up:
+            raise ValueError(f"a model of the family {self.family} takes no mask: it sends all")
+        mask, cell = np.asarray(mask), self.model.cell
+        if mask.dtype != bool or mask.shape != tuple(shape) or mask.ndim != 2:
+            raise ValueError(
+                f"mask must be bool, of one image's shape {tuple(shape)}. "
+                f"Received: {mask.dtype} {mask.shape}"
+            )
+        mask = np.pad(mask, [(0, -side % cell) for side in mask.shape])
+        height, width = (side // cell for side in mask.shape)
+        return mask.reshape(height, cell, width, cell).any((1, 3))
 
     def _as_qualities(self, quality, shape):
         """A quality for each image, integers of a shape."""

@@ -56,6 +56,7 @@ class Generative(LatentModel):
     qualities, default_quality = range(1, 2), 1
     cell, alphabet = 16, (LEVELS[0], LEVELS[-1])
     table_qualities = (1,)
+    makes_up = True
 
     def __init__(
         self,

@@ -30,13 +30,15 @@ class LatentModel(keras.Model):
             nearest's.
         is_progressive: whether the codes of a quality begin with those of the quality before, so
             that a payload can be cut between them.
+        makes_up: whether codes of 0 leave it to `synthesise` what is in a cell, so that a mask can
+            say which cells of an image are sent.
     """
 
     family = None
     qualities, default_quality = range(1, 101), 50
     cell, reach, alphabet = 1, 0, (0, 1)
     table_qualities = (50,)
-    is_progressive = False
+    is_progressive = makes_up = False
 
     def depth(self, quality):
         """How many codes a cell has at a quality, int."""
