@@ -87,7 +87,7 @@ def test_a_server_that_is_away_is_said(folder, capsys):
     "flag, said",
     [
         ("--model_base_path=nowhere", "expected a model's folder"),
-        ("--model_name=default,nothing", "expected a model: one of default"),
+        ("--model_name=default,nothing", "expected a model: one of"),
         ("--address=here", "'here' does not appear to be an IPv4 or IPv6 address"),
     ],
 )

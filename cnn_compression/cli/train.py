@@ -56,7 +56,7 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
         train(config)
     except (FloatingPointError, TooManyBadFilesError) as error:  # the data's fault, not a bug's
         raise ValueError(str(error)) from error
-    print(f"trained {config.steps} steps: {config.output}")
+    print(f"trained: {config.output}")
     return 0
 
 
