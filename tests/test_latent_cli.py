@@ -8,6 +8,7 @@ import pytest
 from cli_calls import picture, tree
 from PIL import Image
 
+import cnn_compression
 from cnn_compression.codec.latent import LatentCodec
 from cnn_compression.payload import latent_layout
 
@@ -146,6 +147,17 @@ def test_another_model_says_whose_a_payload_is(command, home, models):
         status, _, err = command("decode", f"--model={model}", "small.cnnl")
         assert status == 1
         assert f"made by model {codec.fingerprint} of the family bottleneck" in err[0]
+
+
+def test_without_a_model_the_one_that_wrote_a_file_restores_it(command, home):
+    codec = cnn_compression.load("bottleneck")
+    payload = codec.encode(latent_models.photo(16, 16))
+    (home / "small.cnnl").write_bytes(payload)
+    assert command("decode", "small.cnnl")[0] == 0
+    restored = np.asarray(Image.open("small.png"))
+    np.testing.assert_array_equal(restored, codec.decode(payload))
+    status, _, err = command("decode", "--model=default", "-o", "other.png", "small.cnnl")
+    assert status == 1 and err[0].endswith("pass --model=bottleneck")
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import contextlib
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -21,7 +22,8 @@ usage: cnn-compression decode [flags] FILES...
 
 Restores payloads, the files that `encode` wrote, packed or not, into images of the original size:
 PNG files, or by the ending of -o FILE also .jpg, .webp (both at quality {pictures.QUALITY}) and
-.tif. A folder stands for the *{layout.PAYLOAD_SUFFIX}, *{latent_layout.LATENT_SUFFIX} and
+.tif. Without --model each is restored by the model that wrote it, where that is installed.
+A folder stands for the *{layout.PAYLOAD_SUFFIX}, *{latent_layout.LATENT_SUFFIX} and
 *{packed_layout.PACKED_SUFFIX} in it; of a payload and its packing side by side the first is taken.
 - is standard input, and what it restores to goes to standard output unless -o says otherwise.
 """
@@ -116,38 +118,45 @@ def _unpacked(packed: bytes, max_pixels: int) -> bytes:
 
 def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:
     codec = common.load_codec(values.model, report)
-    import tensorflow as tf
 
     def restore(payload, ending):
-        latent = is_latent(payload)
-        more = {"partial": values.partial} if codec.family else {}
         try:
-            # A tensor for a tensor: an array would be copied again for the PNG.
-            data = payload if latent else tf.constant(payload)
-            image = codec.decode(data, values.max_pixels, **more)
+            image = _decoded(codec, payload, values)
         except layout.PayloadError as error:
             if not str(error).startswith("made by model"):
                 raise
-            made_by = _header(payload).fingerprint
-            raise layout.PayloadError(f"{error}: {_model_of(made_by)}") from error
-        kept = metadata.Metadata() if latent else metadata.of_payload(payload)
+            maker, hint = _installed(_header(payload).fingerprint)
+            if maker is None or values["model"].present:
+                raise layout.PayloadError(f"{error}: {hint}") from error
+            image = _decoded(maker, payload, values)
+        kept = metadata.Metadata() if is_latent(payload) else metadata.of_payload(payload)
         return pictures.write(image, ending, kept)
 
     return restore
 
 
+def _decoded(codec: Any, payload: bytes, values: flags.FlagValues) -> Any:
+    import tensorflow as tf
+
+    more = {"partial": values.partial} if codec.family else {}
+    # A tensor for a tensor: an array would be copied again for the PNG.
+    data = payload if is_latent(payload) else tf.constant(payload)
+    return codec.decode(data, values.max_pixels, **more)
+
+
 @functools.cache
-def _model_of(fingerprint: str) -> str:
-    """What to pass as --model for payloads that carry this fingerprint."""
+def _installed(fingerprint: str) -> tuple[Any, str]:
+    """The installed codec of this fingerprint, or None; and what to pass as --model for it."""
     from cnn_compression.codec import model_files
 
     for file in model_files.installed_models():
         folder, name = file.parents[1], file.parents[2].name
         with contextlib.suppress(ValueError):  # of one that cannot be read
-            if cnn_compression.load(folder).fingerprint == fingerprint:
+            codec = cnn_compression.load(folder)
+            if codec.fingerprint == fingerprint:
                 newest = model_files.find_model(name) == file
-                return f"pass --model={name if newest else common.shown(folder)}"
-    return "no installed model is that one; pass --model=FOLDER of the model that encoded it"
+                return codec, f"pass --model={name if newest else common.shown(folder)}"
+    return None, "no installed model is that one; pass --model=FOLDER of the model that encoded it"
 
 
 def _open_server(values: flags.FlagValues) -> Restore:
