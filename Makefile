@@ -7,6 +7,7 @@
 # make model DATA="folders of photographs"
 #                 trains the default model anew into runs/default, in five hours on two cores;
 #                 goes on where it was stopped
+# make eyes DATA="..."  the model for the eye, from the default one, into runs/eyes, in an hour
 #
 # PYTHON and PYTHON313 name the interpreters; without them they are looked for.
 
@@ -38,7 +39,7 @@ define make_venv
 	@touch $@
 endef
 
-.PHONY: demo test test-slow test-313 lint web model have-313 clean
+.PHONY: demo test test-slow test-313 lint web model eyes have-313 clean
 
 demo: .venv/installed
 	.venv/bin/cnn-compression demo --output=out
@@ -89,6 +90,31 @@ model: .venv/installed
 	  --max_quality=98 --preview_psnr=22 --grey_fraction=0.12 $(DATA)
 	.venv/bin/cnn-compression export runs/quarter runs/half2 runs/full2 --name=default --output=runs \
 	  --ranges=1-42:8-84,13-66:7-89,51-100:13-97 --handovers=24.8-2.57,14-1.35
+
+EYES := .venv/bin/cnn-compression train --distortion=eyes --batch_size=8 --warmup_steps=50 \
+  --optimizer=muon --learning_rate=7e-4 --loss_power=0.8 --precision=bfloat16
+EYES1 := $(EYES) --init=default --seed=4 --ema_decay=0.995
+EYES2 := $(EYES) --seed=5 --ema_decay=0.998
+EYES_FULL := --scale=1 --rate_weight=1 --rate_power=2 --min_quality=10 --max_quality=98 \
+  --preview_psnr=22 --grey_fraction=0.12
+EYES_HALF := --scale=2 --rate_weight=16 --rate_power=1 --min_quality=4 --max_quality=80 \
+  --preview_psnr=22 --grey_fraction=0.12
+EYES_QUARTER := --scale=4 --rate_weight=64 --rate_power=1 --min_quality=4 --max_quality=85 \
+  --preview_psnr=21
+
+eyes: .venv/installed
+	@test -n "$(DATA)" || { echo 'Expected DATA="folders of photographs". Received none' >&2; exit 1; }
+	$(EYES1) $(EYES_FULL) --output=runs/eyes_full --steps=1000 --finish_steps=80 $(DATA)
+	$(EYES2) $(EYES_FULL) --output=runs/eyes_full2 --init=runs/eyes_full --steps=4000 \
+	  --finish_steps=200 $(DATA)
+	$(EYES1) $(EYES_HALF) --output=runs/eyes_half --steps=600 --finish_steps=60 $(DATA)
+	$(EYES2) $(EYES_HALF) --output=runs/eyes_half2 --init=runs/eyes_half --steps=1500 \
+	  --finish_steps=100 $(DATA)
+	$(EYES1) $(EYES_QUARTER) --output=runs/eyes_quarter --steps=500 --finish_steps=60 $(DATA)
+	$(EYES2) $(EYES_QUARTER) --output=runs/eyes_quarter2 --init=runs/eyes_quarter --steps=1000 \
+	  --finish_steps=80 $(DATA)
+	.venv/bin/cnn-compression export runs/eyes_quarter2 runs/eyes_half2 runs/eyes_full2 --name=eyes \
+	  --output=runs --ranges=1-36:8-81,17-65:8-92,52-100:18-97 --handovers=37.4-5.97,18.9-1.14
 
 # For scripts: succeeds where test-313 has an interpreter to run on.
 have-313:
