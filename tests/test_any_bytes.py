@@ -71,6 +71,7 @@ def test_a_fresh_process_gives_the_bytes_back(tmp_path, monkeypatch, command):
         assert Path("out", name).read_bytes() == Path(name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_single_value_takes_next_to_nothing_by_both_methods():
     for method, size, most in (("online", 300, 60), ("deepzip", 1000, 250)):
         packed = any_bytes.pack(b"\xff" * size, method)

@@ -137,6 +137,7 @@ def test_a_run_that_was_stopped_goes_on(small, files, tmp_path, capsys, monkeypa
     assert [row["quality"] for row in rows_in(tmp_path)] == list(registry.Jpeg.qualities)
 
 
+@pytest.mark.slow
 def test_a_bad_image_fails_alone(small, files, tmp_path, capsys):
     torn, output = tmp_path / "b.png", tmp_path / "out"
     torn.write_bytes(files[0].read_bytes()[:-100])

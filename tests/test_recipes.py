@@ -79,6 +79,7 @@ def test_a_resumed_run_of_turns_is_the_unbroken_one(base, tmp_path, photos):
     assert len(np.unique(counted)) > 2  # no longer as they were built
 
 
+@pytest.mark.slow
 def test_generator_and_discriminator_train_by_turns(base):
     config = replace(base, held_out=0, made_up=0.5, warmup_steps=0, strategy="mirrored")
     assert [config.phase(step) for step in range(3)] == ["generate", "discriminate", "generate"]

@@ -634,6 +634,7 @@ def test_muon_at_full_size_resumes_exactly(base, tmp_path):
     assert not any(same(weights(whole.model.rec), weights(Trainer(config).model.rec))[:2])
 
 
+@pytest.mark.slow
 def test_alternate_trains_one_network_at_a_time_and_resumes(base, tmp_path):
     config = replace(base, schedule="alternate", steps=6, warmup_steps=0)
     trainer = Trainer(config)
