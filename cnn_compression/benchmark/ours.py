@@ -56,18 +56,23 @@ class Latent(Model):
 
     Args:
         codec: `cnn_compression.codec.latent.LatentCodec`.
-        qualities: as of `Model`; of a model with a scale of its own, all are measured instead.
+        qualities: as of `Model`; of a model with a scale of its own, about `STEPS` are measured
+            instead, from the first to the last, each as much more than the one before.
 
     Raises:
         ValueError: for another effort than 0.
     """
 
+    STEPS = 9
+
     def __init__(self, codec, qualities=QUALITIES, effort=0):
         if effort:
             raise ValueError(f"effort of {codec.name} must be 0. Received: {effort}")
-        own_scale = codec.qualities != range(1, 101)
         self.codec, self.effort, self.name = codec, effort, codec.name
-        self.qualities = tuple(codec.qualities if own_scale else dict.fromkeys(qualities))
+        if codec.qualities != range(1, 101):
+            first, last = codec.qualities[0], codec.qualities[-1]
+            qualities = np.rint(np.geomspace(first, last, self.STEPS)).astype(int).tolist()
+        self.qualities = tuple(dict.fromkeys(qualities))
         self.settings = f"family {codec.family}, model {codec.fingerprint}"
 
 

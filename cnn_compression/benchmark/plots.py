@@ -9,7 +9,7 @@ from cnn_compression.benchmark.codecs import MissingLibraryError
 from cnn_compression.benchmark.curves import points
 
 # Okabe & Ito's palette, which colour-blind people can tell apart; vermilion is ours.
-OURS = ("#D55E00", "#7A3300", "#F0A36B")
+OURS = ("#D55E00", "#7A3300", "#F0A36B", "#B0005A", "#6B5BD2")
 COLOURS = {
     "JPEG": "#555555",
     "WebP": "#0072B2",
