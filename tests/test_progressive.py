@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import cnn_compression
 from cnn_compression.models.progressive import ConvGRU, Progressive
 from cnn_compression.tensors.distortion import absolute
+from cnn_compression.tensors.metrics import psnr
 from cnn_compression.training.objectives import ProgressiveObjective
 
 SMALL = {"encoder": (4, 8, 8, 8), "decoder": (8, 8, 8, 4), "bits": 6}
@@ -137,3 +139,15 @@ def test_what_there_is_not_is_refused(arguments, message):
         Progressive(**SMALL | arguments)
     with pytest.raises(ValueError, match="preset must be one of"):
         Progressive.from_preset("small")
+
+
+def test_each_iteration_of_the_model_that_comes_along_makes_a_photograph_better(photos):
+    codec, photo = cnn_compression.load("progressive"), photos["astronaut"][20:185, 150:311]
+    payload = codec.encode(photo, 8)
+    at_four = codec.encode(photo, 4)
+    np.testing.assert_array_equal(
+        codec.decode(payload[: len(at_four)], partial=True),
+        codec.decode(at_four),
+    )
+    gains = [float(psnr(photo, codec.decode(codec.encode(photo, q)))) for q in (1, 2, 4, 8)]
+    assert gains[0] > 20 and min(np.diff(gains)) > 0.5
