@@ -12,7 +12,8 @@ from cnn_compression.models.com_rec import ComRec
 from cnn_compression.tensors.levels import to_unit
 
 QUALITY = tf.constant(40)
-PAIRS = [("fast", 3, 1), ("fast", 3, 2), ("fast", 3, 4), ("fast", 1, 2), ("paper", 1, 2)]
+PAIRS = [("fast", 3, 1), ("fast", 3, 2), ("fast", 3, 4), ("fast", 1, 2)]
+PAIRS += [pytest.param(("paper", 1, 2), marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module", params=PAIRS, ids=lambda pair: "-".join(map(str, pair)))

@@ -694,6 +694,7 @@ def test_bfloat16_trains_float32_weights_and_saves_a_float32_model(base, tmp_pat
     assert all(np.isfinite(v).all() for v in weights(model))
 
 
+@pytest.mark.slow
 def test_the_paper_preset_trains(base):
     config = replace(base, preset="paper", channels=1, schedule="alternate", held_out=0)
     (results,) = run_steps(Trainer(config), 0, 1)

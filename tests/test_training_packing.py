@@ -135,6 +135,7 @@ def test_jpegs_to_learn_from_are_of_every_kind(photos):
     assert len(coefficients.parse(grey).quantisation) == 1
 
 
+@pytest.mark.slow
 def test_the_command_trains_networks_that_pack(codec, photos, tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
