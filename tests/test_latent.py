@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import latent_models
@@ -233,6 +234,38 @@ def test_a_mask_says_which_cells_are_sent():
     assert codes[kept].any() and codes[~kept].any()
     np.testing.assert_array_equal(seen, codes * kept[..., None])
     assert codec.encode(image, mask=np.ones((50, 70), bool)) == codec.encode(image)
+    for size in range(len(payload)):
+        with pytest.raises(PayloadError):
+            codec.decode(payload[:size], partial=True)
+
+
+def test_what_is_not_sent_takes_next_to_nothing():
+    codec, image = LatentCodec(latent_models.generative()), photo(192, 256)
+    mask = np.zeros((192, 256), bool)
+    overhead = latent_layout.HEADER_SIZE + 2 * 8 + 5
+    assert len(codec.encode(image, mask=mask)) <= overhead + 16
+    mask[:96] = True
+    whole, half = len(codec.encode(image)), len(codec.encode(image, mask=mask))
+    assert half < whole / 2 + overhead
+
+
+@pytest.mark.parametrize("cells", [1, 8, 9, 300])
+def test_a_mask_comes_back_and_no_other_is_taken_for_it(cells):
+    sent = np.random.default_rng(cells).random(cells) < 0.3
+    coded = latent_layout.write_mask(sent)
+    np.testing.assert_array_equal(latent_layout.read_mask(coded, cells), sent)
+    for bad in (coded[:-1], coded + b"0", b"", latent_layout.write_mask(np.ones(10**6, bool))):
+        with pytest.raises(PayloadError, match="damaged"):
+            latent_layout.read_mask(bad, cells)
+
+
+def test_thin_images_are_refused_before_memory_is_taken(codec):
+    with pytest.raises(ValueError, match="sides must be at most 65535. Received: .*70000"):
+        codec.encode(np.zeros((1, 70000, 3), np.uint8))
+    header = latent_layout.read_header(codec.encode(photo(8, 8)))
+    thin = latent_layout.write(replace(header, height=250_000_000, width=1), [b"12345"])
+    with pytest.raises(PayloadError, match="1 x 250000000 pixels: sides of at most 65535"):
+        codec.decode(thin)
 
 
 @pytest.mark.parametrize("mask", [np.ones((8, 8)), np.ones((8, 9), bool), np.ones(8, bool)])
@@ -272,7 +305,7 @@ def test_hostile_passes_end_quickly(codec):
             codec.decode(latent_layout.write(header, [noise]))
     huge = latent_layout.Header(*header.__dict__.values())
     for side in ("height", "width"):
-        object.__setattr__(huge, side, 2**32 - 1)
+        object.__setattr__(huge, side, latent_layout.MAX_SIDE)
     data = latent_layout.write(huge, [bytes(40)])
     with pytest.raises(PayloadError, match="at most 250000000 are taken"):
         codec.decode(data)
@@ -346,6 +379,20 @@ def test_it_is_loaded_and_pickled_by_its_file(codec, tmp_path):
     assert len(pickle.dumps(loaded)) < 1000
     assert pickle.loads(pickle.dumps(loaded)).fingerprint == codec.fingerprint
     assert model_files.latent_family("default") is None
+
+
+def test_a_damaged_archive_has_no_family(codec, tmp_path):
+    file = tmp_path / "model.keras"
+    codec.model.save(file)
+    data = bytearray(file.read_bytes())
+    at = data.find(b"PK\x01\x02")  # of each file, in the central directory
+    while at >= 0:
+        data[at + 10 : at + 12] = b"\x63\x00"  # a method of compression that there is not
+        at = data.find(b"PK\x01\x02", at + 1)
+    file.write_bytes(data)
+    assert model_files.latent_family(file) is None
+    with pytest.raises(ValueError, match="cannot be read as a model"):
+        model_files.load_model(file)
 
 
 def test_reports_tell_of_each_tile(codec):

@@ -46,6 +46,19 @@ def test_qualities_that_are_none_are_refused(exported):
                 call(quality)
 
 
+def test_more_pixels_than_the_export_was_told_are_refused(exported, tmp_path):
+    served = tf.saved_model.load(str(export(exported, "few", tmp_path, max_pixels=48 * 64)))
+    analyse, synthesise = (served.signatures[name] for name in ("analyse", "synthesise"))
+    quality = tf.constant([3])
+    codes = analyse(pixels=tf.constant(latent_models.photo(48, 63)[None]), quality=quality)["codes"]
+    assert synthesise(codes=codes, quality=quality)["pixels"].shape == (1, 48, 64, 3)
+    thin = tf.constant(np.zeros((1, 1, 800, 3), np.uint8))
+    for call in (lambda: analyse(pixels=thin, quality=quality),
+                 lambda: synthesise(codes=tf.concat([codes] * 2, 1), quality=quality)):  # fmt: skip
+        with pytest.raises(tf.errors.InvalidArgumentError, match="at most 3072 pixels in whole"):
+            call()
+
+
 def test_what_was_exported_is_loaded_by_its_name(exported):
     codec = cnn_compression.load(exported.parent)
     assert codec.name == "small" and codec.family == latent_family(exported.parent)

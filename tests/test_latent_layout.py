@@ -91,6 +91,9 @@ def test_an_image_without_pixels_is_refused(side):
 
 
 def test_too_large_an_image_is_refused():
-    latent_layout.check_pixels(HEADER, 21_000_000)
-    with pytest.raises(PayloadError, match="70000 x 300 pixels: at most 20999999 are taken"):
-        latent_layout.check_pixels(HEADER, 20_999_999)
+    header = dataclasses.replace(HEADER, width=65535)
+    latent_layout.check_pixels(header, 300 * 65535)
+    with pytest.raises(PayloadError, match="65535 x 300 pixels: at most 19660499 are taken"):
+        latent_layout.check_pixels(header, 300 * 65535 - 1)
+    with pytest.raises(PayloadError, match="65536 x 300 pixels: sides of at most 65535 are taken"):
+        latent_layout.check_pixels(dataclasses.replace(HEADER, width=65536))

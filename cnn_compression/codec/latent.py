@@ -8,6 +8,7 @@ harm, since nothing is predicted from them.
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -262,12 +263,12 @@ class LatentCodec(Carried):
     def _encode(self, image, quality, mask=None):
         lowest, _ = self.model.alphabet
         codes = self.analyse(tf.convert_to_tensor(image), quality).numpy()
-        if mask is not None:
-            codes = codes * mask[..., None]
-        rows = codes.reshape(-1, codes.shape[-1]) - lowest
+        rows, passes = codes.reshape(-1, codes.shape[-1]) - lowest, []
+        if mask is not None and not mask.all():
+            rows, passes = rows[mask.ravel()], [latent_layout.write_mask(mask)]
         frequencies = self.model.frequencies(quality)
         ends = self._ends(quality)
-        passes = [
+        passes += [
             symbols.encode(rows[:, start:end], frequencies[start:end])
             for start, end in zip([0, *ends], ends, strict=False)
         ]
@@ -284,16 +285,28 @@ class LatentCodec(Carried):
     def _read_codes(self, header, payload, partial=False):
         """A payload's codes, int array as `analyse` gives it, and the quality that they are of."""
         passes = latent_layout.read_passes(payload, partial)
+        cells = [-(-side // self.model.cell) for side in (header.height, header.width)]
+        count = math.prod(cells)
+        masked = header.passes > len(self._steps(header.quality))
+        if masked:
+            if len(passes) < header.passes:
+                raise PayloadError(f"cut short: expected {header.passes} passes. Received: 1")
+            sent, passes = latent_layout.read_mask(passes[0], count), passes[1:]
         ends = self._ends(header.quality)[: len(passes)]
         quality = self._steps(header.quality)[len(passes) - 1]
         lowest, _ = self.model.alphabet
-        cells = [-(-side // self.model.cell) for side in (header.height, header.width)]
         frequencies = self.model.frequencies(quality)
         rows = [
-            symbols.decode(coded, cells[0] * cells[1], frequencies[start:end])
+            symbols.decode(coded, int(sent.sum()) if masked else count, frequencies[start:end])
             for coded, start, end in zip(passes, [0, *ends], ends, strict=False)
         ]
-        return (np.concatenate(rows, axis=1) + lowest).reshape(*cells, -1), quality
+        codes = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
+        codes += lowest
+        if masked:
+            all_codes = np.zeros((count, codes.shape[1]), np.int32)
+            all_codes[sent] = codes
+            codes = all_codes
+        return codes.reshape(*cells, -1), quality
 
     def _steps(self, quality):
         """The quality that each of a payload's passes is the last of."""
@@ -312,6 +325,10 @@ class LatentCodec(Carried):
             raise ValueError(f"effort of a latent codec must be 0. Received: {effort!r}")
         images, single = as_images(as_pixels(image), self.model.channels)
         _check_eager(images)
+        if max(images.shape[-3:-1]) > latent_layout.MAX_SIDE:
+            raise ValueError(
+                f"sides must be at most {latent_layout.MAX_SIDE}. Received: {tuple(images.shape)}"
+            )
         return images, single
 
     def _as_mask(self, mask, shape):
@@ -350,7 +367,8 @@ class LatentCodec(Carried):
             raise PayloadError(f"made by model {whose}; {this}")
         latent_layout.check_pixels(header, max_pixels)
         fits = header.quality in self.qualities and header.channels in (1, self.model.channels)
-        if not fits or header.passes != len(self._steps(header.quality)):
+        of_mask = header.passes - len(self._steps(header.quality))
+        if not fits or of_mask not in (0, int(self.model.makes_up)):
             raise PayloadError(f"damaged: expected what the model can. Received: {header}")
         return header
 

@@ -7,19 +7,25 @@
 C are the model's channels, D the codes that a cell of `cell` x `cell` pixels has at the quality,
 and h and w are the whole cells that a picture takes: of what `synthesise` gives, the picture is the
 upper left part. A request fails where a quality is none of the model's, or where one batch has
-qualities of different D, as those of a progressive model are. `packing.symbols` makes bytes of
+qualities of different D, as those of a progressive model are; or where pictures have more pixels,
+counted in whole cells, than the export was told to take. `packing.symbols` makes bytes of
 codes, `payload.latent_layout` a payload of them.
 """
 
 import tensorflow as tf
 
+from cnn_compression.payload.layout import MAX_PIXELS
 from cnn_compression.tensors.bytes import require
 
 _QUALITY = tf.TensorSpec((None,), tf.int32)
 
 
-def signatures(codec):
+def signatures(codec, max_pixels=MAX_PIXELS):
     """The functions of a `LatentCodec`.
+
+    Args:
+        codec: `LatentCodec`.
+        max_pixels: int: of a picture, in and out, in whole cells.
 
     Returns:
         dict of signature name to `tf.function` of keyword tensors, which returns a dict of tensors.
@@ -31,17 +37,25 @@ def signatures(codec):
         known = tf.reduce_all((lowest <= quality) & (quality <= highest))
         return require(known, f"expected qualities of {lowest}..{highest}", quality)
 
+    def limited(value, sides):
+        rows, columns = (-(-side // cell) for side in tf.unstack(tf.cast(sides, tf.int64)))
+        few = rows * columns * cell**2 <= max_pixels
+        reason = f"expected at most {max_pixels} pixels in whole cells of {cell} x {cell}"
+        return require(few, reason, value)
+
     def analyse(pixels, quality):
-        items = pixels, checked(quality)
+        items = limited(pixels, tf.shape(pixels)[1:3]), checked(quality)
         return {"codes": _each(lambda item: codec.analyse(*item), items, tf.int32)}
 
     def synthesise(codes, quality):
-        height, width = (cell * side for side in tf.unstack(tf.shape(codes)[1:3]))
+        sides = cell * tf.shape(codes, tf.int64)[1:3]
+        items = limited(codes, sides), checked(quality)
+        height, width = tf.unstack(tf.cast(sides, tf.int32))
 
         def one(item):
             return codec.synthesise(*item, height, width, tf.constant(channels))
 
-        return {"pixels": _each(one, (codes, checked(quality)), tf.uint8)}
+        return {"pixels": _each(one, items, tf.uint8)}
 
     image = tf.TensorSpec((None, None, None, channels), tf.uint8)
     codes = tf.TensorSpec((None, None, None, None), tf.int32)

@@ -68,7 +68,8 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)  # of an export that was killed
         try:
             if codec.family:
-                write_exported(codec.model, temporary, latent_signatures.signatures(codec))
+                signed = latent_signatures.signatures(codec, max_pixels)
+                write_exported(codec.model, temporary, signed)
             else:
                 write_exported(codec.model, temporary, signatures(codec, max_pixels))
                 graph.make_light(temporary)

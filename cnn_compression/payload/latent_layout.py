@@ -23,12 +23,18 @@ from left to right and from top to bottom, and a column for each of a cell's cod
 right and lower edge may lie across it. A progressive model has a pass for each quality up to the
 payload's, with the codes that it has more than the one before; others have one pass.
 
+A model that makes parts of a picture up may have one pass more, the first: which cells are sent, a
+bit each in the same order, 1 for sent, padded to bytes (zlib, RFC 1950). Symbols are then those of
+the cells that are sent; all codes of the others are 0.
+
 So a file of several passes can be cut anywhere: those that are whole still give a picture.
 """
 
 import struct
 import zlib
 from dataclasses import dataclass
+
+import numpy as np
 
 from cnn_compression.payload.layout import MAX_PIXELS, PayloadError
 
@@ -41,6 +47,8 @@ _FIELDS = struct.Struct(">4sBB8sIIBBB")
 _CHECKSUM = struct.Struct(">I")
 _PASS = struct.Struct(">II")
 HEADER_SIZE = _FIELDS.size + _CHECKSUM.size
+# Of an image, pixels, as of a JPEG: cells that lie across its edges stay few beside the others.
+MAX_SIDE = 65535
 
 
 @dataclass(frozen=True)
@@ -107,10 +115,12 @@ def read_header(data: bytes) -> Header:
 
 
 def check_pixels(header: Header, max_pixels: int = MAX_PIXELS) -> None:
-    """Raises PayloadError where an image has more pixels than are taken."""
+    """Raises PayloadError where an image has more pixels, or a longer side, than are taken."""
+    sides = f"{header.width} x {header.height}"
     if header.height * header.width > max_pixels:
-        sides = f"{header.width} x {header.height}"
         raise PayloadError(f"{sides} pixels: at most {max_pixels} are taken")
+    if max(header.height, header.width) > MAX_SIDE:
+        raise PayloadError(f"{sides} pixels: sides of at most {MAX_SIDE} are taken")
 
 
 def read_passes(data: bytes, partial: bool = False) -> list[bytes]:
@@ -144,6 +154,27 @@ def read_passes(data: bytes, partial: bool = False) -> list[bytes]:
     if wrong and not (partial and found):
         raise PayloadError(wrong)
     return found
+
+
+def write_mask(sent: np.ndarray) -> bytes:
+    """The pass that says which cells are sent: bool of any shape."""
+    return zlib.compress(np.packbits(sent).tobytes(), 9)
+
+
+def read_mask(coded: bytes, cells: int) -> np.ndarray:
+    """bool `[cells]`, as it was given to `write_mask`.
+
+    Raises:
+        PayloadError: where it is not that of as many cells.
+    """
+    expected, reader = -(-cells // 8), zlib.decompressobj()
+    try:
+        data = reader.decompress(coded, expected + 1)
+    except zlib.error as error:
+        raise PayloadError(f"damaged: which cells are sent cannot be read: {error}") from error
+    if len(data) != expected or not reader.eof or reader.unused_data:
+        raise PayloadError(f"damaged: expected {expected} bytes of a mask. Received: {len(data)}")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=cells).astype(bool)
 
 
 def _header_checksum(data):
