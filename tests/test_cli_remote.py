@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cnn_compression import cli
+from cnn_compression.codec.model_files import find_model
 from cnn_compression.payload import layout
 
 COMMAND = [sys.executable, "-m", "cnn_compression"]
@@ -99,6 +100,12 @@ def test_serve_says_what_is_wrong(folder, capsys, flag, said):
 def test_serve_has_one_name_for_one_folder(folder, capsys):
     assert cli.main(["serve", "--model_name=default,eyes", "--model_base_path=nowhere"]) == 2
     assert "one --model_name" in capsys.readouterr().err
+
+
+def test_serve_takes_names_and_no_paths(folder, capsys):
+    place = find_model("default").parents[2]
+    assert cli.main(["serve", f"--model_name={place}"]) == 2
+    assert "expected names of installed models in --model_name" in capsys.readouterr().err
 
 
 def test_serve_does_not_take_a_port_twice(served):

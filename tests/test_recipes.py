@@ -12,6 +12,7 @@ from cnn_compression.codec.latent import LatentCodec
 from cnn_compression.codec.model_files import load_model
 from cnn_compression.models import generative, progressive
 from cnn_compression.training.config import TrainConfig
+from cnn_compression.training.data import TooManyBadFilesError
 from cnn_compression.training.loop import train
 from cnn_compression.training.recipes import generative as generative_recipe
 from cnn_compression.training.trainer import Trainer
@@ -138,3 +139,30 @@ def test_the_direct_solution_takes_no_steps_and_is_no_worse_than_few(base, tmp_p
     image = photos["coffee"][None, :64, :64].astype(np.float32) / 255.0
     errors = [np.mean((each(image) - image) ** 2) for each in (model, other)]
     assert errors[0] < errors[1] < np.var(image)
+
+
+@pytest.mark.slow
+def test_the_direct_solution_is_tried_on_held_out_images_and_says_what_it_cannot_read(
+    base, tmp_path, caplog
+):
+    direct = replace(base, preset="bottleneck", solution="direct", held_out=1)
+    with caplog.at_level("INFO", "cnn_compression"):
+        train(direct)
+    assert "step 0 held out: psnr/q15" in caplog.text
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for number in range(40):
+        (broken / f"{number}.png").write_bytes(b"no picture")
+    config = replace(direct, data=(str(broken),), held_out=0, output=str(tmp_path / "other"))
+    with pytest.raises(TooManyBadFilesError, match=str(broken)):
+        train(config)
+
+
+def test_the_average_stands_still_while_the_discriminator_learns(base):
+    trainer = Trainer(replace(base, held_out=0))
+    batches = trainer.batches(0)
+    for step, moves in enumerate((True, False, True)):
+        before = [average.numpy() for average in trainer.ema]
+        trainer.train_step(step, next(batches))
+        same = [np.array_equal(a, b.numpy()) for a, b in zip(before, trainer.ema, strict=True)]
+        assert all(same) is not moves

@@ -75,10 +75,21 @@ def run(values: flags.FlagValues, arguments: list[str]) -> int:
 def _folders(names: list[str], base_path: str | None) -> dict[str, str]:
     """Of each model's name the folder of its versions."""
     if not base_path:
-        # <base path>/<version>/assets.extra/model.json
-        return {name: str(find_model(name).parents[2]) for name in names}
+        return {name: _folder(name) for name in names}
     if len(names) != 1:
         raise common.UsageError(
             f"expected one --model_name with --model_base_path. Received: {', '.join(names)}"
         )
     return {names[0]: base_path}
+
+
+def _folder(name: str) -> str:
+    """Of an installed model's name the folder of its versions."""
+    # <base path>/<version>/assets.extra/model.json
+    file = find_model(name)
+    if file.suffix != ".json" or file.parents[2].name != name:
+        raise common.UsageError(
+            "expected names of installed models in --model_name, or --model_base_path with the "
+            f"folder of an exported model's versions. Received: {name}"
+        )
+    return str(file.parents[2])

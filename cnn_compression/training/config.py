@@ -124,6 +124,11 @@ class TrainConfig:
             raise ValueError(f"rec must be ARGUMENT=INTEGER,... Received: {self.rec!r}")
         if self.crop_size % 16:
             raise ValueError(f"crop_size must be a multiple of 16. Received: {self.crop_size}")
+        if self.reconstruction == "scaled" and self.iterations == 1:
+            raise ValueError(
+                "expected iterations from 2 with the reconstruction scaled: the first has no gain. "
+                "Received: 1"
+            )
         if not self.data or not self.output:
             raise ValueError("data and output must be given: folders of images, and a folder")
 

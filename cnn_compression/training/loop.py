@@ -61,11 +61,10 @@ def train(
         # Workers that were killed may have saved different steps: all go on from the chief's.
         latest = tf.train.latest_checkpoint(str(output / CHECKPOINTS))
         try:
-            _run(trainer, _resumed(trainer, own, latest), own, stop_at)
+            model = _run(trainer, _resumed(trainer, own, latest), own, stop_at)
         except tf.errors.OpError:
             trainer.reader.check()
             raise
-        model = trainer.averaged_model()
         run_files.save_model(model, own / run_files.MODEL_FILE)
     return model
 
@@ -97,13 +96,14 @@ def _resumed(trainer, folder, latest):
 
 
 def _run(trainer, manager, folder, stop_at):
+    """Does the steps that are left; gives the averaged model of the last one."""
     log = RunLog(folder / "logs", trainer.config.batch_size)
     config, first = trainer.config, int(trainer.step.numpy())
     last = min(trainer.recipe.steps, stop_at or config.steps)
     batches = trainer.batches(first) if first < last else None
-    saved = time.monotonic()
+    saved, model = time.monotonic(), None
     for step in range(first, last):
-        phase = config.phase(step)
+        phase, model = config.phase(step), None
         log.done(phase, trainer.train_step(step, log.next_batch(batches)))
         done = step + 1
         chapter_ends = trainer.recipe.chapter(done) != trainer.recipe.chapter(step)
@@ -116,7 +116,8 @@ def _run(trainer, manager, folder, stop_at):
         with log.paused():
             if done % config.eval_steps == 0 or done == trainer.recipe.steps:
                 trainer.check()
-                log.held_out(done, *trainer.evaluation(trainer.averaged_model()))
+                model = trainer.averaged_model()
+                log.held_out(done, *trainer.evaluation(model))
             # Workers' clocks differ, and all must save the same steps.
             late = time.monotonic() - saved > 60 * config.checkpoint_minutes
             overdue = late and config.strategy != "multi_worker"
@@ -124,3 +125,8 @@ def _run(trainer, manager, folder, stop_at):
                 trainer.check()
                 manager.save(checkpoint_number=done)
                 saved = time.monotonic()
+    if model is None:
+        model = trainer.averaged_model()
+        if not trainer.recipe.steps:  # solved at once
+            log.held_out(0, *trainer.evaluation(model))
+    return model

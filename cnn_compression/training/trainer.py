@@ -105,6 +105,8 @@ class Trainer:
         objective, optimizer = self.objectives[phase], self.optimizers[phase]
         variables = objective.variables(self.model)
         replicas = strategy.num_replicas_in_sync
+        # A companion's steps leave the model, and so its average, as they are.
+        trains_model = bool({id(v) for v in variables} & {id(v) for v in self.model.variables})
 
         def replica_step(image, quality):
             with tf.GradientTape() as tape:
@@ -129,7 +131,8 @@ class Trainer:
             finite = tf.math.is_finite(results["loss"] + results["gradient_norm"])
             first = tf.logical_and(tf.logical_not(finite), self.bad_step < 0)
             self.bad_step.assign(tf.where(first, self.step, self.bad_step))
-            self._update_ema()
+            if trains_model:
+                self._update_ema()
             self.step.assign_add(1)
             return results
 
