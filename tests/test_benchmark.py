@@ -238,6 +238,7 @@ def test_progress_counts_rows(small, files, tmp_path, capsys, monkeypatch):
     assert errors.rstrip("\n").endswith("\r\033[K")
 
 
+@pytest.mark.slow
 def test_the_anchor_may_be_a_model(small, files, capsys):
     pytest.importorskip("bjontegaard")
     assert command(*SMALL, f"--anchor={small.name}", files[0]) == 0

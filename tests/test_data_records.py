@@ -114,6 +114,7 @@ def test_records_that_are_no_examples_are_named(tmp_path, codec):
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
+@pytest.mark.slow
 def test_pixels_have_a_limit_both_ways(records, tmp_path, codec):
     output, pixels = tmp_path / "payloads", 192 * 256
     with pytest.raises(ValueError, match=f"at most {pixels - 1} are taken"):

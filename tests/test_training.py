@@ -680,6 +680,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(base, tmp_pa
     assert not (tmp_path / "model.keras").exists()
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_float32_weights_and_saves_a_float32_model(base, tmp_path):
     config = replace(base, output=str(tmp_path), precision="bfloat16")
     trainer = Trainer(config)

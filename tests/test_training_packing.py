@@ -88,6 +88,7 @@ def _told(state):
     return 8 * int(state[kernels.PLACE]) + 32 - np.log2(high - low + 1)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(made, tmp_path):
     config = PackingConfig(batch_size=32)
 
