@@ -24,6 +24,8 @@ from cnn_compression import images
 from cnn_compression.benchmark.codecs import Jpeg
 from cnn_compression.benchmark.curves import at_bpp, curves
 from cnn_compression.benchmark.registry import CODECS
+from cnn_compression.benchmark.report import table
+from cnn_compression.benchmark.rows import cell
 from cnn_compression.benchmark.run import collect
 from cnn_compression.benchmark.store import Store
 from cnn_compression.codec.pair import PairCodec
@@ -130,11 +132,10 @@ def main(arguments):
     for file in list_images(arguments[1:]):
         rows += collect(codecs, file.name, images.read(file)[0], [1], store)
     found, rates = curves(rows), [float(rate) for rate in FLAGS.rates]
-    print(f"| PSNR, dB, at bpp | {' | '.join(FLAGS.rates)} |\n{'|---' * (len(rates) + 1)}|")
-    for name, curve in found.items():
-        values = [at_bpp(curve, rate) for rate in rates]
-        cells = ["–" if np.isnan(value) else f"{value:.2f}" for value in values]
-        print(f"| {name} | {' | '.join(cells)} |")
+    body = [
+        [name, *(cell(at_bpp(curve, rate), 2) for rate in rates)] for name, curve in found.items()
+    ]
+    print("\n".join(table(["PSNR, dB, at bpp", *FLAGS.rates], body)))
 
 
 if __name__ == "__main__":
