@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -250,7 +251,8 @@ def test_more_items_than_the_server_takes_are_halved(status, said):
 @pytest.mark.parametrize("said, pauses", [(FULL, 1), (NOW, 1), (NEVER, 0), (LARGE, 0)])
 def test_before_halves_there_is_a_pause_where_the_server_may_be_busy(said, pauses, monkeypatch):
     taken = []
-    monkeypatch.setattr(client_module.time, "sleep", taken.append)
+    clock = types.SimpleNamespace(sleep=taken.append, monotonic=time.monotonic)
+    monkeypatch.setattr(client_module, "time", clock)
     status = 400 if said == LARGE else 503
     with Script(over_rest(taking_two(status, said))) as server, client_of(server) as client:
         assert list(client.map("decode", [b"12", b"34", b"56"])) == [b"21", b"43", b"65"]

@@ -1,6 +1,7 @@
 """Training the predicting networks: what a step is given, and a run that was stopped."""
 
 import dataclasses
+import functools
 import io
 import random
 
@@ -103,7 +104,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(made, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         # The schedule is that of the whole run.
-        patch.setattr(packing.np, "cos", lambda x: np.float64(0.3))
+        share = functools.partial(packing._share_of_rate, steps=6)
+        patch.setattr(packing, "_share_of_rate", lambda number, steps: share(number))
         whole, stopped = trained("b", 6), trained("c", 3, 6)
     for ours, theirs in zip(whole.weights, stopped.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)

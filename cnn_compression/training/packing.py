@@ -250,8 +250,7 @@ def train_network(
 
     shares, saved = [], time.monotonic()
     for number in range(int(done.numpy()), steps):
-        decay = 0.5 + 0.5 * np.cos(np.pi * number / steps)
-        optimizer.learning_rate = config.learning_rate * decay * min(1, (number + 1) / _WARM_UP)
+        optimizer.learning_rate = config.learning_rate * _share_of_rate(number, steps)
         # Each step draws its own blocks, whether the run was stopped before it or not.
         batch = blocks.draw(np.random.default_rng([config.seed, number]), config.batch_size)
         shares.append(float(step(*map(tf.constant, batch))))
@@ -263,6 +262,11 @@ def train_network(
         if time.monotonic() - saved > 60 * config.checkpoint_minutes or number + 1 == steps:
             manager.save()
             saved = time.monotonic()
+
+
+def _share_of_rate(number, steps):
+    """Of the highest learning rate at a step: warm-up, then half a cosine down to 0."""
+    return (0.5 + 0.5 * np.cos(np.pi * number / steps)) * min(1, (number + 1) / _WARM_UP)
 
 
 def train_predictors(
