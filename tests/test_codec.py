@@ -16,7 +16,7 @@ from cnn_compression.jpeg import coding
 from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.fast import FastComCNN, FastRecCNN
 from cnn_compression.payload import layout
-from cnn_compression.payload.layout import PayloadError
+from cnn_compression.payload.layout import OtherModelError, PayloadError
 from cnn_compression.tensors import metrics
 
 
@@ -197,7 +197,7 @@ def test_decode_refuses_in_a_graph_with_the_same_words(tiny):
 def test_decode_names_both_models(tiny, photos):
     other = Codec(tiny_model())
     assert other.fingerprint != tiny.fingerprint
-    with pytest.raises(PayloadError) as error:
+    with pytest.raises(OtherModelError) as error:
         other.decode(tiny.encode(photos["coffee"], 20))
     assert tiny.fingerprint in str(error.value)
     assert other.fingerprint in str(error.value)

@@ -20,7 +20,7 @@ from cnn_compression.models.bottleneck import Bottleneck
 from cnn_compression.models.generative import Generative
 from cnn_compression.packing import symbols
 from cnn_compression.payload import latent_layout
-from cnn_compression.payload.layout import PayloadError
+from cnn_compression.payload.layout import OtherModelError, PayloadError
 
 GOLDEN = Path(__file__).parent / "golden" / "latent"
 
@@ -323,12 +323,12 @@ def test_too_many_pixels_are_refused(codec):
 def test_a_payload_says_whose_it_is(codec, progressive):
     payload = codec.encode(photo(16, 16))
     text = f"made by model {codec.fingerprint} of the family bottleneck; this one is .* progressive"
-    with pytest.raises(PayloadError, match=text):
+    with pytest.raises(OtherModelError, match=text):
         progressive.decode(payload)
     other = LatentCodec(Bottleneck())
-    with pytest.raises(PayloadError, match=f"this one is {other.fingerprint}"):
+    with pytest.raises(OtherModelError, match=f"this one is {other.fingerprint}"):
         other.decode(payload)
-    with pytest.raises(PayloadError, match="made by model .*, whose payloads are JPEGs"):
+    with pytest.raises(OtherModelError, match="made by model .*, whose payloads are JPEGs"):
         codec.decode(GOLDEN.with_name("colour.cnn.jpg"))
     with pytest.raises(PayloadError, match="not a latent payload: expected b'CNNL'"):
         codec.decode(b"something else")
@@ -337,7 +337,7 @@ def test_a_payload_says_whose_it_is(codec, progressive):
 def test_a_codec_around_jpeg_says_whose_a_latent_payload_is(codec):
     import small_pairs
 
-    with pytest.raises(PayloadError, match=f"made by model {codec.fingerprint} of the family"):
+    with pytest.raises(OtherModelError, match=f"made by model {codec.fingerprint} of the family"):
         Codec(small_pairs.pair(2)).decode(codec.encode(photo(16, 16)))
 
 

@@ -160,6 +160,18 @@ def test_without_a_model_the_one_that_wrote_a_file_restores_it(command, home):
     assert status == 1 and err[0].endswith("pass --model=bottleneck")
 
 
+def test_a_model_that_is_not_installed_is_said_before_any_other_is_loaded(
+    command, home, monkeypatch
+):
+    codec = LatentCodec(latent_models.generative())
+    (home / "small.cnnl").write_bytes(codec.encode(latent_models.photo(16, 16)))
+    loaded, load = [], cnn_compression.load
+    monkeypatch.setattr(cnn_compression, "load", lambda name: loaded.append(name) or load(name))
+    status, _, err = command("decode", "small.cnnl")
+    assert status == 1 and "of the family generative: no installed model is that one" in err[0]
+    assert not [name for name in loaded if "generative" not in str(name)]
+
+
 @pytest.mark.slow
 def test_the_benchmark_measures_them(command, home, models):
     names = ",".join(str(models / name) for name in ("bottleneck", "progressive"))

@@ -103,16 +103,18 @@ def test_bits_are_drawn_as_likely_as_the_encoder_says(image):
         np.testing.assert_allclose(picture, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("level", [0, 128, 255])
-def test_loss_is_its_definition_and_gradients_are_finite(model, level):
+@pytest.mark.parametrize("level, power, weights", [
+    (0, 0.0, [1 / 3] * 3), (128, 1.0, [1 / 6, 2 / 6, 3 / 6]), (255, 0.0, [1 / 3] * 3)
+])  # fmt: skip
+def test_loss_is_its_definition_and_gradients_are_finite(model, level, power, weights):
     flat = np.full((2, 32, 32, 3), level, np.uint8)
-    objective = ProgressiveObjective(3, lambda shape: tf.fill(shape, 0.5), absolute)
+    objective = ProgressiveObjective(3, lambda shape: tf.fill(shape, 0.5), absolute, power)
     variables = [v.value for v in model.trainable_variables]
     with tf.GradientTape() as tape:
         losses = objective(model, flat, None)
     unit = flat.astype(np.float32) / 255.0
     pictures = model.pictures(unit, [np.full((2, 2, 2, 6), 0.5, np.float32)] * 3)
-    expected = np.mean([2550.0 * np.mean(abs(p - unit), (1, 2, 3)) for p in pictures], axis=0)
+    expected = weights @ np.stack([2550.0 * np.mean(abs(p - unit), (1, 2, 3)) for p in pictures])
     np.testing.assert_allclose(losses["loss"], expected, rtol=1e-4)
     gradients = tape.gradient(losses["loss"], variables, unconnected_gradients="zero")
     assert all(np.isfinite(g).all() for g in gradients)
@@ -127,11 +129,24 @@ def test_a_saved_model_gives_the_same_codes(model, image, tmp_path):
     np.testing.assert_array_equal(loaded.analyse(image, 2), model.analyse(image, 2))
 
 
+@pytest.mark.parametrize("iterations, default", [(1, 1), (5, 3), (16, 8)])
+def test_there_are_as_many_qualities_as_iterations(image, iterations, default):
+    model = Progressive(**SMALL, iterations=iterations)
+    assert model.qualities == range(1, iterations + 1)
+    assert model.default_quality == default
+    model.count_codes([image])
+    assert model.frequencies(iterations).shape == (6 * iterations, 2)
+    again = Progressive.from_config(model.get_config())
+    assert again.qualities == model.qualities
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         ({"reconstruction": "both"}, "one of .*one_shot.* Received: 'both'"),
         ({"encoder": (1, 2)}, r"four widths each. Received: \(1, 2\)"),
+        ({"iterations": 0}, r"iterations must be 1..16. Received: 0"),
+        ({"iterations": 17}, r"iterations must be 1..16. Received: 17"),
     ],
 )
 def test_what_there_is_not_is_refused(arguments, message):

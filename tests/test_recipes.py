@@ -109,10 +109,20 @@ def test_without_an_adversary_there_is_no_discriminator(base):
 def test_the_progressive_preset_trains_and_starts_from_a_model(base, tmp_path, photos):
     config = replace(base, preset="progressive", steps=2, distortion="absolute")
     model = train(config)
-    assert_codes_pictures(config.output, photos, 3)
-    further = replace(config, init=config.output, output=str(tmp_path / "b"), precision="bfloat16")
+    codec = assert_codes_pictures(config.output, photos, 2)
+    assert codec.qualities == range(1, 3)
+    further = replace(
+        config,
+        init=config.output,
+        output=str(tmp_path / "b"),
+        precision="bfloat16",
+        iterations=3,
+        iteration_power=1.0,
+    )
     trainer = Trainer(further)
-    for a, b in zip(arrays(model.variables), arrays(trainer.model.variables), strict=True):
+    assert trainer.model.qualities == range(1, 4)
+    weights = [each.trainable_variables for each in (model, trainer.model)]
+    for a, b in zip(*map(arrays, weights), strict=True):
         np.testing.assert_array_equal(a, b)
     assert trainer.model.binariser.compute_dtype == "bfloat16"
     with pytest.raises(ValueError, match="expected a model of .*scaled"):

@@ -117,18 +117,24 @@ def _unpacked(packed: bytes, max_pixels: int) -> bytes:
 
 
 def _open_codec(values: flags.FlagValues, report: common.Report) -> Restore:
-    codec = common.load_codec(values.model, report)
+    given = values["model"].present
+    asked = functools.cache(functools.partial(common.load_codec, values.model, report))
+
+    def image_of(payload):
+        family = latent_layout.read_header(payload).family if is_latent(payload) else None
+        said = f"made by a model of the family {family}"
+        if given or family is None:
+            try:
+                return _decoded(asked(), payload, values)
+            except layout.OtherModelError as error:
+                said = str(error)
+        maker, hint = _installed(_header(payload).fingerprint, family)
+        if maker is None or given:
+            raise layout.OtherModelError(f"{said}: {hint}")
+        return _decoded(maker, payload, values)
 
     def restore(payload, ending):
-        try:
-            image = _decoded(codec, payload, values)
-        except layout.PayloadError as error:
-            if not str(error).startswith("made by model"):
-                raise
-            maker, hint = _installed(_header(payload).fingerprint)
-            if maker is None or values["model"].present:
-                raise layout.PayloadError(f"{error}: {hint}") from error
-            image = _decoded(maker, payload, values)
+        image = image_of(payload)
         kept = metadata.Metadata() if is_latent(payload) else metadata.of_payload(payload)
         return pictures.write(image, ending, kept)
 
@@ -145,11 +151,13 @@ def _decoded(codec: Any, payload: bytes, values: flags.FlagValues) -> Any:
 
 
 @functools.cache
-def _installed(fingerprint: str) -> tuple[Any, str]:
+def _installed(fingerprint: str, family: str | None) -> tuple[Any, str]:
     """The installed codec of this fingerprint, or None; and what to pass as --model for it."""
     from cnn_compression.codec import model_files
 
     for file in model_files.installed_models():
+        if model_files.latent_family(file) != family:
+            continue
         folder, name = file.parents[1], file.parents[2].name
         with contextlib.suppress(ValueError):  # of one that cannot be read
             codec = cnn_compression.load(folder)

@@ -22,7 +22,7 @@ from cnn_compression.models.com_rec import ComRec
 from cnn_compression.models.latent import LatentModel
 from cnn_compression.models.multi_scale import MultiScale
 from cnn_compression.payload import layout, layout_ops
-from cnn_compression.payload.layout import PayloadError
+from cnn_compression.payload.layout import OtherModelError, PayloadError
 from cnn_compression.process import check_not_forked
 from cnn_compression.tensors.functions import traced
 
@@ -307,7 +307,9 @@ class Codec(Carried, GraphCodec):
         model = self.fingerprint, self.model.scales
         for status in _statuses(payloads, *model, max_pixels).numpy():
             if status:
-                raise PayloadError(status.decode())
+                text = status.decode()
+                of_another = text.startswith(layout_ops.OF_ANOTHER)
+                raise (OtherModelError if of_another else PayloadError)(text)
         headers = map(layout.read_header, payloads.numpy())
         sizes = {(header.height, header.width, header.channels) for header in headers}
         if len(sizes) > 1:

@@ -13,7 +13,7 @@ from cnn_compression import images
 from cnn_compression.packing.layout import is_packed
 from cnn_compression.payload import latent_layout
 from cnn_compression.payload.latent_layout import is_latent
-from cnn_compression.payload.layout import PayloadError
+from cnn_compression.payload.layout import OtherModelError
 
 
 def as_pixels(image: Any) -> Any:
@@ -71,7 +71,7 @@ def as_payload(payload: Any, max_pixels: int) -> Any:
 
     Raises:
         packing.layout.PackedError: what is packed does not come back.
-        PayloadError: a latent codec's payload; says whose.
+        payload.layout.OtherModelError: a latent codec's payload; says whose.
     """
     if isinstance(payload, (list, tuple)):
         return [as_payload(item, max_pixels) for item in payload]
@@ -81,7 +81,7 @@ def as_payload(payload: Any, max_pixels: int) -> Any:
     if is_latent(data):
         header = latent_layout.read_header(data)
         whose = f"{header.fingerprint} of the family {header.family}"
-        raise PayloadError(f"made by model {whose}; payloads of this one are JPEGs")
+        raise OtherModelError(f"made by model {whose}; payloads of this one are JPEGs")
     if is_packed(data):
         from cnn_compression.packing import payloads  # its compiler takes a second to import
 

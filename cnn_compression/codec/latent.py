@@ -24,7 +24,7 @@ from cnn_compression.codec.pair import TILE
 from cnn_compression.models.latent import LatentModel
 from cnn_compression.packing import symbols
 from cnn_compression.payload import latent_layout, layout
-from cnn_compression.payload.layout import PayloadError
+from cnn_compression.payload.layout import OtherModelError, PayloadError
 from cnn_compression.process import check_not_forked
 from cnn_compression.tensors.colour import luma
 from cnn_compression.tensors.functions import traced
@@ -185,7 +185,8 @@ class LatentCodec(Carried):
         Args:
             payload: `bytes`, the path of a file, str or `Path`, an eager tensor, or a list of them.
             max_pixels: int: a payload of a larger image is refused before memory is taken for it.
-            partial: whether a payload that was cut will do, if a pass of it is whole.
+            partial: whether a payload of a progressive model that was cut will do, if a pass of it
+                is whole.
 
         Returns:
             uint8 `[H, W, C]`, or `[N, H, W, C]` for a batch.
@@ -284,13 +285,11 @@ class LatentCodec(Carried):
 
     def _read_codes(self, header, payload, partial=False):
         """A payload's codes, int array as `analyse` gives it, and the quality that they are of."""
-        passes = latent_layout.read_passes(payload, partial)
+        passes = latent_layout.read_passes(payload, partial and self.model.is_progressive)
         cells = [-(-side // self.model.cell) for side in (header.height, header.width)]
         count = math.prod(cells)
         masked = header.passes > len(self._steps(header.quality))
         if masked:
-            if len(passes) < header.passes:
-                raise PayloadError(f"cut short: expected {header.passes} passes. Received: 1")
             sent, passes = latent_layout.read_mask(passes[0], count), passes[1:]
         ends = self._ends(header.quality)[: len(passes)]
         quality = self._steps(header.quality)[len(passes) - 1]
@@ -360,11 +359,11 @@ class LatentCodec(Carried):
         this = f"this one is {self.fingerprint} of the family {self.family}"
         if layout.is_payload(payload):
             made_by = layout.read_header(payload).fingerprint
-            raise PayloadError(f"made by model {made_by}, whose payloads are JPEGs; {this}")
+            raise OtherModelError(f"made by model {made_by}, whose payloads are JPEGs; {this}")
         header = latent_layout.read_header(payload)
         if (header.family, header.fingerprint) != (self.family, self.fingerprint):
             whose = f"{header.fingerprint} of the family {header.family}"
-            raise PayloadError(f"made by model {whose}; {this}")
+            raise OtherModelError(f"made by model {whose}; {this}")
         latent_layout.check_pixels(header, max_pixels)
         fits = header.quality in self.qualities and header.channels in (1, self.model.channels)
         of_mask = header.passes - len(self._steps(header.quality))

@@ -18,7 +18,7 @@ PRESETS = {
     "toderici": {"encoder": (64, 256, 512, 512), "decoder": (512, 512, 256, 128)},
 }
 RECONSTRUCTIONS = ("one_shot", "additive", "scaled")
-ITERATIONS = 16
+MOST_ITERATIONS = 16
 # Side of the convolutions on the decoder's own memory (figure 1).
 _DECODER_MEMORY = (1, 1, 3, 3)
 _GAIN_FILTERS = (32, 32, 32, 32, 1)
@@ -81,7 +81,7 @@ class ConvGRU(keras.layers.Layer):
 class Progressive(LatentModel):
     """Encoder, binariser and decoder, and how a picture is made of what the decoder gives.
 
-    Quality is the number of iterations, 1..16.
+    Quality is the number of iterations, from 1 to as many as there are.
 
     Args:
         channels: of image and image_hat, 1 or 3.
@@ -91,18 +91,18 @@ class Progressive(LatentModel):
         reconstruction: `one_shot`: each iteration gives the whole picture; `additive`: what is
             added to the picture before; `scaled`: the same, where a gain that follows the picture
             before enlarges what is coded (section 3.3).
+        iterations: how many there are, 1 to 16.
         precision: of the layers, a Keras policy: float32, or mixed_bfloat16.
 
     Raises:
-        ValueError: for another reconstruction, or widths that are not four each.
+        ValueError: for another reconstruction or number of iterations, or widths that are not four
+            each.
     """
 
     family = "progressive"
-    qualities, default_quality = range(1, ITERATIONS + 1), 8
     # Each iteration looks 64 pixels further. That of the last ones is left out: where tiles of a
     # large picture meet, it is not quite what it would be in one piece.
     cell, reach, alphabet = 16, 256, (0, 1)
-    table_qualities = (ITERATIONS,)  # of which the codes of all others are the beginning
     is_progressive = True
 
     def __init__(
@@ -112,10 +112,13 @@ class Progressive(LatentModel):
         decoder=PRESETS["progressive"]["decoder"],
         bits=32,
         reconstruction="one_shot",
+        iterations=MOST_ITERATIONS,
         precision="float32",
         **kwargs,
     ):
         super().__init__(**kwargs | {"dtype": "float32"})
+        if not 1 <= iterations <= MOST_ITERATIONS:
+            raise ValueError(f"iterations must be 1..{MOST_ITERATIONS}. Received: {iterations!r}")
         if reconstruction not in RECONSTRUCTIONS:
             raise ValueError(
                 f"reconstruction must be one of {RECONSTRUCTIONS}. Received: {reconstruction!r}"
@@ -124,7 +127,9 @@ class Progressive(LatentModel):
             raise ValueError(f"expected four widths each. Received: {encoder}, {decoder}")
         self.channels, self.bits, self.precision = channels, bits, precision
         self.widths = {"encoder": list(encoder), "decoder": list(decoder)}
-        self.reconstruction = reconstruction
+        self.reconstruction, self.iterations = reconstruction, iterations
+        self.qualities, self.default_quality = range(1, iterations + 1), -(-iterations // 2)
+        self.table_qualities = (iterations,)  # of which the codes of all others are the beginning
         plain = {"kernel_initializer": _keeping(1), "dtype": precision}
         self.first = conv(encoder[0], strides=2, name="first", **plain)
         self.encoder = [
@@ -289,6 +294,7 @@ class Progressive(LatentModel):
             "decoder": self.widths["decoder"],
             "bits": self.bits,
             "reconstruction": self.reconstruction,
+            "iterations": self.iterations,
             "precision": self.precision,
         }
         return super().get_config() | own

@@ -88,6 +88,10 @@ class PayloadError(ValueError):
     """Bytes that are no payload, a damaged payload, or a payload of another model."""
 
 
+class OtherModelError(PayloadError):
+    """A payload of another model than was asked to decode it."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What the payload's segment says; see the module's table."""

@@ -11,6 +11,8 @@ NUMBERS = ("height", "width", "channels", "scale", "quality")  # of a payload's 
 # A byte is looked up as a one-byte string: TensorFlow has no op that packs integers into strings.
 _BYTES = np.array([bytes([value]) for value in range(256)], object)
 _POWERS = [1 << 24, 1 << 16, 1 << 8, 1]  # of an integer's bytes
+# How the words begin that `layout.OtherModelError` has in a graph, which raises no errors of ours.
+OF_ANOTHER = "made by model "
 _CUT = "damaged or cut short: the checksum does not match"
 _VERSIONS = [bytes([version]) for version in layout.VERSIONS]
 
@@ -166,7 +168,7 @@ def _model_checks(parts, fingerprint, scales):
     return [
         (
             lambda: tf.equal(_hex(of_model()), fingerprint),
-            _said("made by model ", lambda: _hex(of_model()), "; this one is ", fingerprint),
+            _said(OF_ANOTHER, lambda: _hex(of_model()), "; this one is ", fingerprint),
         ),
         (
             lambda: tf.reduce_any(number("quality") == tf.range(1, 101)),

@@ -69,6 +69,11 @@ class TrainConfig:
         choices=("gradient", "direct"),
     )
     iterations: int = _option(16, "progressive, toderici: as many are trained.", range=(1, 16))
+    iteration_power: float = _at_least(
+        0.0,
+        "progressive, toderici: power of an iteration's number that its loss is weighed by.",
+        least=0,
+    )
     reconstruction: str = _option(
         "one_shot",
         "progressive, toderici: how a picture is made of the one before.",

@@ -5,6 +5,9 @@ quality int32 `[N]`, and returns a dict of float32 `[N]`: `loss`; `mse` in squar
 [0, 255]; where the objective knows the rate, `bpp` and, in squared levels, `preview_mse`.
 """
 
+import operator
+
+import numpy as np
 from keras import ops
 
 from cnn_compression.jpeg.twin import STEP_OF_QUALITY_50, jpeg_twin, mean_luma_step
@@ -135,10 +138,14 @@ class ProgressiveObjective:
         iterations: how many, int.
         draws: function of a shape to float32 uniform in [0, 1), which bits are drawn by.
         distortion: function as in `tensors.distortion`; the paper's is the absolute error.
+        power: of an iteration's number, which it is weighed by. At 0, the paper's, the first
+            iterations have most of the say, since their distortions are the largest.
     """
 
-    def __init__(self, iterations, draws, distortion):
+    def __init__(self, iterations, draws, distortion, power=0.0):
         self.iterations, self.draws, self.distortion = iterations, draws, distortion
+        weights = np.arange(1, iterations + 1, dtype=np.float32) ** power
+        self.weights = weights / weights.sum()
 
     def __call__(self, model, image, quality):
         image = to_unit(image)
@@ -149,7 +156,7 @@ class ProgressiveObjective:
         losses = [self.distortion(image, image_hat) for image_hat in image_hats]
         errors = [mean_squared_error(image, image_hat) for image_hat in image_hats]
         return {
-            "loss": sum(losses) / self.iterations,
+            "loss": sum(map(operator.mul, self.weights, losses)),
             "mse": sum(errors) / self.iterations,
             "first_mse": errors[0],
             "last_mse": errors[-1],

@@ -35,7 +35,11 @@ class LatentRecipe(Recipe):
             has, wanted = _what_it_is(given), _what_it_is(new)
             if has != wanted:
                 raise ValueError(f"expected a model of {wanted}. Received: {config.init}, {has}")
-            new.set_weights(given.get_weights())
+            # Tables are no part of it: they are counted when all is trained.
+            for variable, start in zip(
+                new.trainable_variables, given.trainable_variables, strict=True
+            ):
+                variable.assign(start)
         return new
 
     def widened(self, model):
@@ -66,5 +70,6 @@ class LatentRecipe(Recipe):
 
 def _what_it_is(model):
     """The class and arguments that must agree for weights to be shared."""
-    config = {name: value for name, value in model.get_config().items() if name != "precision"}
-    return type(model).__name__, {name: config[name] for name in config.keys() - {"name", "dtype"}}
+    config = model.get_config()
+    names = config.keys() - {"name", "dtype", "precision", "iterations"}
+    return type(model).__name__, {name: config[name] for name in sorted(names)}

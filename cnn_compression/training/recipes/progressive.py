@@ -10,11 +10,19 @@ class ProgressiveRecipe(LatentRecipe):
     """The presets `progressive` and `toderici`."""
 
     family = Progressive
-    evaluated = (1, 2, 4, 8, 16)
+
+    @property
+    def evaluated(self):
+        return [number for number in (1, 2, 4, 8, 16) if number <= self.config.iterations]
 
     def arguments(self):
-        return super().arguments() | {"reconstruction": self.config.reconstruction}
+        names = "reconstruction", "iterations"
+        return super().arguments() | {name: getattr(self.config, name) for name in names}
 
     def objectives(self, model, draws):
-        distortion = DISTORTIONS[self.config.distortion]
-        return {"reconstruct": ProgressiveObjective(self.config.iterations, draws, distortion)}
+        config = self.config
+        distortion = DISTORTIONS[config.distortion]
+        objective = ProgressiveObjective(
+            config.iterations, draws, distortion, config.iteration_power
+        )
+        return {"reconstruct": objective}
