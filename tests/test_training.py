@@ -138,6 +138,14 @@ def assert_same_values(a, b):
         ({"crop_size": 40}, "multiple of 16. Received: 40"),
         ({"min_quality": 60, "max_quality": 50}, "Received: 60, 50"),
         ({"max_quality": 101}, "Received: 5, 101"),
+        (
+            {"preset": "bottleneck", "precision": "bfloat16"},
+            "precision of the preset bottleneck must be float32. Received: 'bfloat16'",
+        ),
+        (
+            {"preset": "progressive", "reconstruction": "scaled", "iterations": 1},
+            "expected iterations from 2",
+        ),
         ({"data": ()}, "data and output must be given"),
         ({"output": ""}, "data and output must be given"),
     ],

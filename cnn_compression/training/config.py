@@ -134,6 +134,10 @@ class TrainConfig:
                 "expected iterations from 2 with the reconstruction scaled: the first has no gain. "
                 "Received: 1"
             )
+        if self.preset == "bottleneck" and self.precision != "float32":
+            raise ValueError(
+                f"precision of the preset bottleneck must be float32. Received: {self.precision!r}"
+            )
         if not self.data or not self.output:
             raise ValueError("data and output must be given: folders of images, and a folder")
 
