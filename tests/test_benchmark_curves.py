@@ -68,6 +68,9 @@ def test_auc_of_two_lines_by_hand():
     ]
     # Trapezoids: 2 octaves from 0.5 to 0.9, 2 octaves from 0.9 to 0.94.
     assert c.auc(c.curves(rows)["a"]) == pytest.approx((2 * 0.7 + 2 * 0.92) / 4)
+    # Over bpp itself: 0.375 from 0.5 to 0.9, 1.5 from 0.9 to 0.9 + 1.5 / 3.5 * 0.06.
+    linear = (0.375 * 0.7 + 1.5 * (0.9 + 0.75 / 3.5 * 0.06)) / 1.875
+    assert c.auc(c.curves(rows)["a"], octaves=False) == pytest.approx(linear)
 
 
 @pytest.mark.parametrize("rates", [(0.126, 0.5, 2), (0.125, 0.5, 1.99)])

@@ -63,8 +63,15 @@ def at_bpp(curve, rate, measure="psnr"):
     return float(np.interp(np.log(rate), np.log(rates), values, left=np.nan, right=np.nan))
 
 
-def auc(curve, low=0.125, high=2.0, measure="ms_ssim"):
+def auc(curve, low=0.125, high=2.0, measure="ms_ssim", octaves=True):
     """Area under the curve: the mean of a measure over log2 bpp between two rates.
+
+    Args:
+        curve: see the module.
+        low, high: bits a pixel.
+        measure: one of `MEASURES`.
+        octaves: False for the mean over bpp itself, as in 1608.05148, and for lines that are
+            straight there.
 
     Returns:
         float; NaN where the curve does not span both rates.
@@ -72,9 +79,9 @@ def auc(curve, low=0.125, high=2.0, measure="ms_ssim"):
     rates, values = points(curve, measure)
     if rates[0] > low or rates[-1] < high:
         return math.nan
-    octaves, (start, end) = np.log2(rates), np.log2([low, high])
-    knots = np.concatenate([[start], octaves[(octaves > start) & (octaves < end)], [end]])
-    heights = np.interp(knots, octaves, values)
+    places, (start, end) = map(np.log2, (rates, [low, high])) if octaves else (rates, (low, high))
+    knots = np.concatenate([[start], places[(places > start) & (places < end)], [end]])
+    heights = np.interp(knots, places, values)
     area = np.sum(np.diff(knots) * (heights[1:] + heights[:-1]) / 2)
     return float(area / (end - start))
 

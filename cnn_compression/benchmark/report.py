@@ -24,6 +24,8 @@ NAMES = {
 # What is summed up, and compared by Bjontegaard deltas: by squared error, and by people's eyes.
 COMPARED = ("psnr", "ssimulacra2")
 AUC_RANGE = (0.125, 2.0)
+# Over bpp itself: what a codec of 1/8 to 16/8 bits has in both directions when headers are counted.
+LINEAR_AUC_RANGE = (0.13, 1.95)
 NONE = "–"
 
 
@@ -250,16 +252,16 @@ def _summary(rows, means, images):
         speed = megapixels_per_second([row for row in rows if row.codec == codec])
         body.append(
             [codec, cell(mean_of_images(images[codec], auc), 4), cell(auc(curve), 4)]
+            + [cell(auc(curve, *LINEAR_AUC_RANGE, octaves=False), 4)]
             + [f"{value:.2f}" for value in speed]
         )
+    head = ["", "AUC, mean of images", "AUC, averaged curve", "the same over bpp"]
     return [
-        f"AUC of MS-SSIM: its mean over log2 bpp from {low:g} to {high:g} ({NONE} where a curve "
-        "does not span that). Speed: all pixels over all seconds, in one process.",
+        f"AUC of MS-SSIM: its mean over log2 bpp from {low:g} to {high:g}, or over bpp from "
+        f"{LINEAR_AUC_RANGE[0]:g} to {LINEAR_AUC_RANGE[1]:g} ({NONE} where a curve does not span "
+        "that). Speed: all pixels over all seconds, in one process.",
         "",
-        *table(
-            ["", "AUC, mean of images", "AUC, averaged curve", "encode, Mpx/s", "decode, Mpx/s"],
-            body,
-        ),
+        *table([*head, "encode, Mpx/s", "decode, Mpx/s"], body),
     ]
 
 
