@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import cnn_compression
 from cnn_compression.models.generative import PRESETS, Generative, PatchDiscriminator, quantise
 from cnn_compression.tensors.levels import mean_squared_error
+from cnn_compression.tensors.metrics import psnr
+from cnn_compression.tensors.texture import texture_squares
 from cnn_compression.training import objectives
 from cnn_compression.training.objectives import (
     DiscriminateObjective,
@@ -196,3 +199,23 @@ def test_what_there_is_not_is_refused():
         Generative(widths=(1, 2))
     with pytest.raises(ValueError, match="preset must be one of"):
         Generative.from_preset("small")
+
+
+def test_the_model_that_comes_along_paints_texture_where_it_knows_little(photos):
+    codec, photo = cnn_compression.load("generative"), photos["astronaut"][:165, :251]
+    payload = codec.encode(photo)
+    assert 8 * len(payload) / photo[..., 0].size < 0.1
+    image_hat = codec.decode(payload)
+    assert psnr(photo, image_hat) > 19
+    kept, whole = (
+        np.mean(texture_squares(image[None].astype(np.float32) / 255.0), axis=(0, 1, 2))[:2]
+        for image in (image_hat, photo)
+    )
+    assert min(kept / whole) > 0.4
+    mask = np.zeros(photo.shape[:2], bool)
+    mask[:, :128] = True
+    without_half = codec.encode(photo, mask=mask)
+    assert len(without_half) < 0.7 * len(payload)
+    # Two cells from the edge of what is kept the picture is about as near as without a mask.
+    near, masked = image_hat[:, :96], codec.decode(without_half)[:, :96]
+    assert psnr(photo[:, :96], masked) > psnr(photo[:, :96], near) - 0.5
