@@ -23,7 +23,7 @@ from cnn_compression.training.data import list_images
 FLAGS = flags.FLAGS
 flags.DEFINE_string("output", None, "folder for crops.png", required=True)
 flags.DEFINE_list("models", "generative", "names in saved_models, or folders")
-flags.DEFINE_list("crops", "kodim01,kodim05,kodim13", "stems of the images to show")
+flags.DEFINE_list("crops", "01,05,13", "stems of the images to show")
 
 MEASURES = ("bpp", "psnr", "ms_ssim", "ssimulacra2")
 
