@@ -5,8 +5,6 @@ quality int32 `[N]`, and returns a dict of float32 `[N]`: `loss`; `mse` in squar
 [0, 255]; where the objective knows the rate, `bpp` and, in squared levels, `preview_mse`.
 """
 
-import operator
-
 import numpy as np
 from keras import ops
 
@@ -156,7 +154,7 @@ class ProgressiveObjective:
         losses = [self.distortion(image, image_hat) for image_hat in image_hats]
         errors = [mean_squared_error(image, image_hat) for image_hat in image_hats]
         return {
-            "loss": sum(map(operator.mul, self.weights, losses)),
+            "loss": sum(w * loss for w, loss in zip(self.weights, losses, strict=True)),
             "mse": sum(errors) / self.iterations,
             "first_mse": errors[0],
             "last_mse": errors[-1],
