@@ -40,10 +40,10 @@ def main(arguments):
     seen, scenes = {name: [] for name in codecs}, []
     for file in list_images(arguments[1:]):
         image = images.read(file, (255, 255, 255))[0]
-        codeds = {}
+        codeds, whole = {}, detail(image)
         for name, codec in codecs.items():
             [codeds[name]] = measure(codec, file.stem, image, codec.qualities)
-            kept = detail(codeds[name].image_hat) / detail(image)
+            kept = detail(codeds[name].image_hat) / whole
             seen[name].append([*(getattr(codeds[name].row, each) for each in MEASURES), *kept])
         if file.stem in FLAGS.crops:
             scenes.append((file.stem, image, codeds))
